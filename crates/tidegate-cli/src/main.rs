@@ -1,0 +1,3 @@
+//! tidegate-cli
+
+fn main() {}
