@@ -1,1 +1,19 @@
-//! tidegate-simd
+//! Vectors of `f32` and `f64` for every supported instruction set, behind one trait.
+//!
+//! This is the only crate that names CPU intrinsics. A kernel is written once, generic over
+//! [`Simd`], and [`Level::run`] compiles and runs it for the instruction set that a [`Level`]
+//! stands for. Every operation here rounds as IEEE 754 says, so a kernel that keeps the order of
+//! its operations gives the same bits at every level.
+
+mod element;
+mod level;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use element::Element;
+pub use level::{Kernel, Level};
+pub use simd::Simd;

@@ -1,1 +1,72 @@
-//! tidegate
+//! PyTorch's recurrent layers on the CPU: exact, fast, and the same bits everywhere.
+//!
+//! [`Lstm`], [`Gru`] and [`Rnn`] compute what `torch.nn.LSTM`, `GRU` and `RNN` compute, with the
+//! same arguments, parameter names and shapes; [`LstmCell`], [`GruCell`] and [`RnnCell`] one step
+//! of it. A result does not depend on how the work was cut: batch, chunks, threads and
+//! instruction set change no bit (`NUMERICS.md`).
+//!
+//! ```
+//! use ndarray::Array3;
+//! use tidegate::Lstm;
+//!
+//! let lstm = Lstm::<f32>::builder(10, 20).num_layers(2).build()?;
+//! let x = Array3::<f32>::zeros((5, 3, 10)); // [T, B, I]
+//! let (output, (h_n, c_n)) = lstm.forward(&x, None)?;
+//! assert_eq!(output.shape(), [5, 3, 20]); // [T, B, H]
+//! assert_eq!(h_n.shape(), [2, 3, 20]); // [L, B, H]
+//!
+//! // One step at a time, the same bits.
+//! let mut stream = lstm.stream(3)?;
+//! let y = stream.step(&[0.0; 30])?; // [B, I] -> [B, H]
+//! assert_eq!(y, &output.data()[..60]);
+//! # Ok::<(), tidegate::Error>(())
+//! ```
+//!
+//! Where to look:
+//! - arguments: [`Config`] and the builders; parameters: [`StateDict`],
+//!   [`RnnBase::from_state_dict`], [`manual_seed`]
+//! - arrays: every input is a [`View`] (a slice with a shape, a [`Tensor`], any `ndarray` array);
+//!   results are [`Tensor`]s, or memory of the caller with [`RnnBase::forward_into`]
+//! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
+//! - sequences that arrive piece by piece: [`Stream`]
+
+mod buffer;
+mod cell;
+mod cells;
+mod config;
+mod error;
+mod forward;
+mod generator;
+mod kernel;
+mod layers;
+mod params;
+mod rnn;
+mod rows;
+mod scan;
+mod sequence;
+mod state_dict;
+mod stream;
+mod tensor;
+mod threads;
+mod view;
+mod weights;
+mod workspace;
+
+pub use cells::{GruCell, LstmCell, RnnCell};
+pub use config::{Config, Mode};
+pub use error::Error;
+pub use forward::{Options, Output, OutputMut, State};
+pub use generator::{Generator, manual_seed};
+pub use layers::{Builder, Gru, Layer, Lstm, Nonlinearity, Rnn};
+pub use rnn::RnnBase;
+pub use sequence::{
+    PackedOutput, PackedSequence, PaddingSide, invert_permutation, pack_padded_sequence,
+    pack_sequence, pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
+};
+pub use state_dict::StateDict;
+pub use stream::Stream;
+pub use tensor::Tensor;
+pub use threads::{num_threads, set_num_threads};
+pub use tidegate_simd::{Element, Level};
+pub use view::{MAX_DIMS, View};
+pub use workspace::Workspace;

@@ -1,0 +1,76 @@
+use crate::{Element, Simd};
+
+/// A computation written once for all instruction sets.
+pub trait Kernel<E: Element> {
+    /// What the computation returns.
+    type Output;
+
+    /// Runs the computation with the instructions `s` stands for.
+    ///
+    /// Implementations and all they call must be `#[inline(always)]`: only code that is inlined
+    /// into the dispatching function is compiled for the instruction set.
+    fn run<S: Simd<E>>(self, s: S) -> Self::Output;
+}
+
+/// The table of instruction sets, best first. Adding one is one file and one line below.
+macro_rules! levels {
+    ($($(#[$cfg:meta])* $name:ident($token:ty)),+ $(,)?) => {
+        /// An instruction set the running CPU supports.
+        #[derive(Copy, Clone, Debug)]
+        #[allow(missing_docs, reason = "the token types are documented")]
+        #[non_exhaustive]
+        pub enum Level { $($(#[$cfg])* $name($token)),+ }
+
+        impl Level {
+            /// Every level the running CPU supports, best first; never empty.
+            pub fn available() -> Vec<Level> {
+                let mut found = Vec::new();
+                $($(#[$cfg])* found.extend(<$token>::detect().map(Level::$name));)+
+                found
+            }
+
+            /// Name used in tests, benchmarks and messages.
+            pub fn name(self) -> &'static str {
+                match self { $($(#[$cfg])* Level::$name(_) => <$token>::NAME),+ }
+            }
+
+            pub(crate) fn run_f32<K: Kernel<f32>>(self, kernel: K) -> K::Output {
+                match self { $($(#[$cfg])* Level::$name(s) => s.vectorize(kernel)),+ }
+            }
+
+            pub(crate) fn run_f64<K: Kernel<f64>>(self, kernel: K) -> K::Output {
+                match self { $($(#[$cfg])* Level::$name(s) => s.vectorize(kernel)),+ }
+            }
+
+            pub(crate) fn lanes_f32(self) -> usize {
+                match self { $($(#[$cfg])* Level::$name(_) => <$token as Simd<f32>>::LANES),+ }
+            }
+
+            pub(crate) fn lanes_f64(self) -> usize {
+                match self { $($(#[$cfg])* Level::$name(_) => <$token as Simd<f64>>::LANES),+ }
+            }
+        }
+    };
+}
+
+levels! {
+    #[cfg(target_arch = "x86_64")] Avx512(crate::x86::Avx512),
+    #[cfg(target_arch = "x86_64")] Avx2(crate::x86::Avx2),
+    #[cfg(target_arch = "aarch64")] Neon(crate::neon::Neon),
+    Scalar(crate::scalar::Scalar),
+}
+
+impl Level {
+    /// The best level the running CPU supports.
+    ///
+    /// The environment variable `TIDEGATE_LEVEL` names another one (`avx512`, `avx2`, `neon`,
+    /// `scalar`), for tests and comparisons; a name that is unknown or unsupported here is
+    /// ignored.
+    pub fn best() -> Level {
+        let levels = Level::available();
+        std::env::var("TIDEGATE_LEVEL")
+            .ok()
+            .and_then(|name| levels.iter().copied().find(|level| level.name() == name))
+            .unwrap_or(levels[0])
+    }
+}

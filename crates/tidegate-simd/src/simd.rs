@@ -1,0 +1,76 @@
+#![allow(unsafe_code, reason = "loads and stores take pointers")]
+
+use crate::Element;
+
+/// The operations one instruction set provides on vectors of `E`.
+///
+/// A value of a type that implements `Simd` is a *token*: it can only be obtained on a CPU
+/// that supports the instructions, so every method without pointers is safe to call.
+pub trait Simd<E: Element>: Copy + 'static {
+    /// A vector of [`LANES`](Simd::LANES) elements.
+    type V: Copy;
+
+    /// Number of elements in a vector.
+    const LANES: usize;
+
+    /// Number of vector registers, which bounds the tile a kernel can keep in them.
+    const REGISTERS: usize;
+
+    /// Broadcasts `x` to every lane.
+    fn splat(self, x: E) -> Self::V;
+
+    /// Loads `LANES` elements.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading `LANES` elements; it need not be aligned.
+    unsafe fn load(self, from: *const E) -> Self::V;
+
+    /// Stores `LANES` elements.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `LANES` elements; it need not be aligned.
+    unsafe fn store(self, v: Self::V, to: *mut E);
+
+    /// Stores the first `n` lanes, `n <= LANES`.
+    ///
+    /// # Safety
+    /// `to` must be valid for writing `n` elements, and `n` at most `LANES`.
+    #[inline(always)]
+    unsafe fn store_first(self, v: Self::V, n: usize, to: *mut E) {
+        let mut lanes = [E::ZERO; 16];
+        // SAFETY: no level has more than 16 lanes; the caller vouches for `to` and `n`.
+        unsafe {
+            self.store(v, lanes.as_mut_ptr());
+            for (k, &lane) in lanes.iter().enumerate().take(n) {
+                *to.add(k) = lane;
+            }
+        }
+    }
+
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`, rounded once.
+    fn neg_mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a` where `a < b`, otherwise `b`: a NaN in either gives `b`.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` where `a > b`, otherwise `b`: a NaN in either gives `b`.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The magnitude of `v` with its sign cleared.
+    fn abs(self, v: Self::V) -> Self::V;
+    /// The magnitude of `a` with the sign of `b`; `a` must not be negative.
+    fn with_sign(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x * 2^n` for `t = ROUNDER + n` with `n` a whole number (see [`Element::ROUNDER`]) and `x`
+    /// a power of two.
+    ///
+    /// The product must be a normal number, the next power of two above (which gives infinity) or
+    /// the next one below (which gives zero).
+    fn scale_rounded(self, x: Self::V, t: Self::V) -> Self::V;
+}

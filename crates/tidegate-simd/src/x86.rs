@@ -1,0 +1,168 @@
+#![allow(unsafe_code, reason = "intrinsics; see the token invariant on each type")]
+
+use core::arch::x86_64::*;
+
+use crate::{Element, Kernel, Simd};
+
+/// Declares a token type for a set of CPU features.
+macro_rules! token {
+    ($(#[$doc:meta])* $name:ident, $label:literal, $features:literal, [$($feature:tt),+]) => {
+        $(#[$doc])*
+        // INVARIANT: constructed only by `detect`, so a value proves the CPU has the features.
+        #[derive(Copy, Clone, Debug)]
+        pub struct $name(());
+
+        impl $name {
+            pub(crate) const NAME: &'static str = $label;
+
+            pub(crate) fn detect() -> Option<Self> {
+                ($(std::arch::is_x86_feature_detected!($feature))&&+).then_some(Self(()))
+            }
+
+            pub(crate) fn vectorize<E: Element, K: Kernel<E>>(self, kernel: K) -> K::Output
+            where
+                Self: Simd<E>,
+            {
+                #[target_feature(enable = $features)]
+                fn inner<E: Element, S: Simd<E>, K: Kernel<E>>(s: S, kernel: K) -> K::Output {
+                    kernel.run(s)
+                }
+                // SAFETY: `self` proves the CPU has these features.
+                unsafe { inner::<E, Self, K>(self, kernel) }
+            }
+        }
+    };
+}
+
+token!(
+    /// Eight lanes of `f32`: AVX2 with FMA.
+    Avx2, "avx2", "avx2,fma", ["avx2", "fma"]
+);
+token!(
+    /// Sixteen lanes of `f32`: AVX-512 F, with VL and DQ as on every CPU since Skylake-X.
+    Avx512, "avx512", "avx2,fma,avx512f,avx512vl,avx512dq",
+    ["avx2", "fma", "avx512f", "avx512vl", "avx512dq"]
+);
+
+/// Operations that are one intrinsic of the same shape.
+macro_rules! ops {
+    ($v:ty; $($name:ident($($arg:ident),+) = $intrinsic:ident;)+) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: $v),+) -> $v {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { $intrinsic($($arg),+) }
+        })+
+    };
+}
+
+/// The `Simd` items that are the same for every x86 level and element, named by intrinsic.
+macro_rules! simd {
+    ($token:ty, $e:ty, $v:ty, lanes: $lanes:literal, registers: $registers:literal,
+     mantissa: $mantissa:literal, splat: $splat:ident, load: $load:ident, store: $store:ident,
+     add: $add:ident, sub: $sub:ident, mul: $mul:ident, div: $div:ident, fma: $fma:ident,
+     fnma: $fnma:ident, min: $min:ident, max: $max:ident, and: $and:ident, andnot: $andnot:ident,
+     or: $or:ident, to_int: $to_int:ident, from_int: $from_int:ident, shl: $shl:ident,
+     add_int: $add_int:ident, store_first: $store_first:item) => {
+        impl Simd<$e> for $token {
+            type V = $v;
+            const LANES: usize = $lanes;
+            const REGISTERS: usize = $registers;
+
+            #[inline(always)]
+            fn splat(self, x: $e) -> $v {
+                // SAFETY: `self` proves the CPU has the features.
+                unsafe { $splat(x) }
+            }
+            #[inline(always)]
+            unsafe fn load(self, from: *const $e) -> $v {
+                // SAFETY: the caller vouches for the elements, `self` for the features.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, v: $v, to: *mut $e) {
+                // SAFETY: the caller vouches for the elements, `self` for the features.
+                unsafe { $store(to, v) }
+            }
+            #[inline(always)]
+            $store_first
+
+            ops! { $v;
+                add(a, b) = $add;
+                sub(a, b) = $sub;
+                mul(a, b) = $mul;
+                div(a, b) = $div;
+                mul_add(a, b, c) = $fma;
+                neg_mul_add(a, b, c) = $fnma;
+                min(a, b) = $min;
+                max(a, b) = $max;
+            }
+
+            #[inline(always)]
+            fn abs(self, v: $v) -> $v {
+                // SAFETY: `self` proves the CPU has the features.
+                unsafe { $andnot($splat(-0.0), v) }
+            }
+            #[inline(always)]
+            fn with_sign(self, a: $v, b: $v) -> $v {
+                // SAFETY: `self` proves the CPU has the features.
+                unsafe { $or(a, $and($splat(-0.0), b)) }
+            }
+            #[inline(always)]
+            fn scale_rounded(self, x: $v, t: $v) -> $v {
+                // SAFETY: `self` proves the CPU has the features.
+                unsafe { $from_int($add_int($shl::<$mantissa>($to_int(t)), $to_int(x))) }
+            }
+        }
+    };
+}
+
+simd!(Avx2, f32, __m256, lanes: 8, registers: 16, mantissa: 23, splat: _mm256_set1_ps,
+    load: _mm256_loadu_ps, store: _mm256_storeu_ps, add: _mm256_add_ps, sub: _mm256_sub_ps,
+    mul: _mm256_mul_ps, div: _mm256_div_ps, fma: _mm256_fmadd_ps, fnma: _mm256_fnmadd_ps,
+    min: _mm256_min_ps, max: _mm256_max_ps, and: _mm256_and_ps, andnot: _mm256_andnot_ps,
+    or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
+    shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
+    store_first: unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
+        // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane), v);
+        }
+    }
+);
+simd!(Avx2, f64, __m256d, lanes: 4, registers: 16, mantissa: 52, splat: _mm256_set1_pd,
+    load: _mm256_loadu_pd, store: _mm256_storeu_pd, add: _mm256_add_pd, sub: _mm256_sub_pd,
+    mul: _mm256_mul_pd, div: _mm256_div_pd, fma: _mm256_fmadd_pd, fnma: _mm256_fnmadd_pd,
+    min: _mm256_min_pd, max: _mm256_max_pd, and: _mm256_and_pd, andnot: _mm256_andnot_pd,
+    or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
+    shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
+    store_first: unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
+        // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+        unsafe {
+            let lane = _mm256_setr_epi64x(0, 1, 2, 3);
+            _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane), v);
+        }
+    }
+);
+simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512_set1_ps,
+    load: _mm512_loadu_ps, store: _mm512_storeu_ps, add: _mm512_add_ps, sub: _mm512_sub_ps,
+    mul: _mm512_mul_ps, div: _mm512_div_ps, fma: _mm512_fmadd_ps, fnma: _mm512_fnmadd_ps,
+    min: _mm512_min_ps, max: _mm512_max_ps, and: _mm512_and_ps, andnot: _mm512_andnot_ps,
+    or: _mm512_or_ps, to_int: _mm512_castps_si512, from_int: _mm512_castsi512_ps,
+    shl: _mm512_slli_epi32, add_int: _mm512_add_epi32,
+    store_first: unsafe fn store_first(self, v: __m512, n: usize, to: *mut f32) {
+        // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+        unsafe { _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v) }
+    }
+);
+simd!(Avx512, f64, __m512d, lanes: 8, registers: 32, mantissa: 52, splat: _mm512_set1_pd,
+    load: _mm512_loadu_pd, store: _mm512_storeu_pd, add: _mm512_add_pd, sub: _mm512_sub_pd,
+    mul: _mm512_mul_pd, div: _mm512_div_pd, fma: _mm512_fmadd_pd, fnma: _mm512_fnmadd_pd,
+    min: _mm512_min_pd, max: _mm512_max_pd, and: _mm512_and_pd, andnot: _mm512_andnot_pd,
+    or: _mm512_or_pd, to_int: _mm512_castpd_si512, from_int: _mm512_castsi512_pd,
+    shl: _mm512_slli_epi64, add_int: _mm512_add_epi64,
+    store_first: unsafe fn store_first(self, v: __m512d, n: usize, to: *mut f64) {
+        // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+        unsafe { _mm512_mask_storeu_pd(to, ((1u32 << n) - 1) as __mmask8, v) }
+    }
+);

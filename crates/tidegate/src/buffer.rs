@@ -1,0 +1,76 @@
+use core::ops::{Deref, DerefMut};
+
+use crate::Element;
+
+/// Cache lines are this long on every machine we know.
+const LINE_BYTES: usize = 64;
+
+/// A slice of elements that begins at a cache line, so that no vector straddles two.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer<E> {
+    /// The slice, after up to a line's worth of elements to reach the boundary.
+    data: Vec<E>,
+    start: usize,
+    len: usize,
+}
+
+impl<E: Element> Buffer<E> {
+    /// A buffer of `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let data = vec![E::ZERO; len + LINE_BYTES / size_of::<E>()];
+        let start = data.as_ptr().align_offset(LINE_BYTES).min(data.len() - len);
+        Self { data, start, len }
+    }
+
+    /// Makes the buffer hold at least `len` elements; what it held is lost if it grows.
+    pub(crate) fn reserve(&mut self, len: usize) {
+        if self.len < len {
+            *self = Self::zeros(len);
+        }
+    }
+}
+
+impl<E> Deref for Buffer<E> {
+    type Target = [E];
+
+    #[inline(always)]
+    fn deref(&self) -> &[E] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<E> DerefMut for Buffer<E> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [E] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<E: Clone> Clone for Buffer<E> {
+    /// A copy at an address of its own, so aligned anew.
+    fn clone(&self) -> Self {
+        let mut data: Vec<E> = Vec::with_capacity(self.data.len());
+        let start = data.as_ptr().align_offset(LINE_BYTES).min(self.data.len() - self.len);
+        data.extend_from_slice(&self.data[..start]);
+        data.extend_from_slice(self);
+        Self { data, start, len: self.len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_begin_at_a_cache_line() {
+        for len in [0, 1, 5, 16, 1000] {
+            let mut buffer = Buffer::<f32>::zeros(len);
+            buffer.fill(2.0);
+            let copy = buffer.clone();
+            assert_eq!(*copy, *buffer);
+            for buffer in [&buffer, &copy] {
+                assert!(len == 0 || buffer.as_ptr().addr() % LINE_BYTES == 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! `sigmoid` and `tanh` from one exponential core, with the same bits at every level.
+//!
+//! Only additions, multiplications, fused multiply-adds and divisions, all rounded as IEEE 754
+//! says and always in the same order; never the platform's library.
+
+use tidegate_simd::{Element, Simd};
+
+/// `(t, q)` with `e^z = 2^n (1 + q)`, where `t = ROUNDER + n`, and `|q| < 0.42`; `q` is precise relative to
+/// itself.
+///
+/// `z` must lie in `[-EXP_LOW, EXP_HIGH]` or be a NaN, which makes `q` a NaN.
+#[inline(always)]
+fn exp_parts<E: Element, S: Simd<E>>(s: S, z: S::V) -> (S::V, S::V) {
+    // z = n ln 2 + r with n whole: n sits in the low bits of t.
+    let t = s.mul_add(z, s.splat(E::LOG2_E), s.splat(E::ROUNDER));
+    let n = s.sub(t, s.splat(E::ROUNDER));
+    let r = s.neg_mul_add(n, s.splat(E::LN2_HIGH), z);
+    let r = s.neg_mul_add(n, s.splat(E::LN2_LOW), r);
+    // Pairs of coefficients, then Horner in r^2: half the depth of Horner in r.
+    let r2 = s.mul(r, r);
+    let pairs = E::EXP_TAIL.len() / 2;
+    let mut tail = pair::<E, S>(s, pairs - 1, r);
+    let mut k = pairs - 1;
+    while k > 0 {
+        k -= 1;
+        tail = s.mul_add(tail, r2, pair::<E, S>(s, k, r));
+    }
+    (t, s.mul_add(tail, r2, r))
+}
+
+/// The `k`-th pair of terms of the polynomial: `c[2k] + c[2k + 1] r`.
+#[inline(always)]
+fn pair<E: Element, S: Simd<E>>(s: S, k: usize, r: S::V) -> S::V {
+    s.mul_add(s.splat(E::EXP_TAIL[2 * k + 1]), r, s.splat(E::EXP_TAIL[2 * k]))
+}
+
+/// `1 / (1 + e^-x)`, within [`SIGMOID_ULP`] where the result is a normal number.
+#[inline(always)]
+pub(crate) fn sigmoid<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
+    // A NaN survives `min` and `max` as their second argument.
+    let z = s.sub(s.splat(E::ZERO), x);
+    let z = s.min(s.splat(E::EXP_HIGH), s.max(s.splat(E::ZERO - E::EXP_LOW), z));
+    let (t, q) = exp_parts(s, z);
+    // 1 + 2^n q + 2^n in this order, which rounds least. Half of 2^n stays finite where 2^n is
+    // infinite and q may be negative; the last sum overflows when it should.
+    let two = s.splat(E::ONE + E::ONE);
+    let half = s.scale_rounded(s.splat(E::ONE / (E::ONE + E::ONE)), t);
+    let part = s.mul_add(half, s.add(q, q), s.splat(E::ONE));
+    let denominator = s.mul_add(half, two, part);
+    s.div(s.splat(E::ONE), denominator)
+}
+
+/// `tanh(x)`, within [`TANH_ULP`].
+#[inline(always)]
+pub(crate) fn tanh<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
+    // With e = exp(-2|x|) - 1, in (-1, 0]: tanh|x| = -e / (e + 2), without cancellation.
+    let magnitude = s.abs(x);
+    let z = s.min(s.splat(E::TANH_HIGH), s.add(magnitude, magnitude));
+    let (t, q) = exp_parts(s, s.sub(s.splat(E::ZERO), z));
+    // e and e + 2, each rounded once: 2^n - 1 and 2^n + 1 are exact where it matters.
+    let one = s.splat(E::ONE);
+    let scale = s.scale_rounded(one, t);
+    let e = s.mul_add(scale, q, s.sub(scale, one));
+    let denominator = s.mul_add(scale, q, s.add(scale, one));
+    s.with_sign(s.div(s.abs(e), denominator), x)
+}
+
+/// `max(x, 0)`; a NaN stays a NaN, as in PyTorch.
+#[inline(always)]
+pub(crate) fn relu<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
+    s.max(s.splat(E::ZERO), x)
+}
+
+/// Largest error of [`sigmoid`], in units in the last place; below the smallest normal number
+/// the error is less than that number. See `tests` for how it is measured.
+#[cfg(test)]
+pub(crate) const SIGMOID_ULP: f64 = 2.0;
+/// Largest error of [`tanh`], in units in the last place.
+#[cfg(test)]
+pub(crate) const TANH_ULP: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use tidegate_simd::{Kernel, Level};
+
+    use super::*;
+
+    #[derive(Copy, Clone, Debug)]
+    enum Function {
+        Sigmoid,
+        Tanh,
+        Relu,
+    }
+
+    /// Applies a function to `x`, whose length is a multiple of 16.
+    struct Map<'a, E>(Function, &'a mut [E]);
+
+    #[allow(unsafe_code, reason = "the kernel loads and stores through pointers")]
+    impl<E: Element> Kernel<E> for Map<'_, E> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd<E>>(self, s: S) {
+            for x in self.1.chunks_exact_mut(S::LANES) {
+                // SAFETY: the chunk has `LANES` elements.
+                unsafe {
+                    let v = s.load(x.as_ptr());
+                    let v = match self.0 {
+                        Function::Sigmoid => sigmoid(s, v),
+                        Function::Tanh => tanh(s, v),
+                        Function::Relu => relu(s, v),
+                    };
+                    s.store(v, x.as_mut_ptr());
+                }
+            }
+        }
+    }
+
+    fn exact(function: Function, x: f64) -> f64 {
+        match function {
+            Function::Sigmoid if x < 0.0 => x.exp() / (1.0 + x.exp()),
+            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Tanh => x.tanh(),
+            Function::Relu => x.max(0.0),
+        }
+    }
+
+    /// The error of `got` in units in the last place of `want` as f32. Results below the
+    /// smallest normal number count in units of that number: 2 there means "less than it, twice".
+    fn ulps(got: f32, want: f64) -> f64 {
+        let exponent = want.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
+        let ulp = if want.abs() < f64::from(f32::MIN_POSITIVE) {
+            f64::from(f32::MIN_POSITIVE)
+        } else {
+            (exponent - 23.0).exp2()
+        };
+        (f64::from(got) - want).abs() / ulp
+    }
+
+    /// The largest error over the f32 bit patterns `patterns` at the best level, and where.
+    fn worst(function: Function, patterns: impl Iterator<Item = u32>) -> (f64, f32) {
+        let mut worst = (0.0, 0.0);
+        let mut inputs: Vec<f32> = patterns.map(f32::from_bits).filter(|x| !x.is_nan()).collect();
+        inputs.resize(inputs.len().next_multiple_of(16), 0.0);
+        let mut outputs = inputs.clone();
+        f32::run(Level::best(), Map(function, &mut outputs));
+        for (&x, &y) in inputs.iter().zip(&outputs) {
+            let error = ulps(y, exact(function, f64::from(x)));
+            if error > worst.0 || error.is_nan() {
+                worst = (error, x);
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn a_dense_sample_is_within_the_bound() {
+        for (function, bound) in [(Function::Sigmoid, SIGMOID_ULP), (Function::Tanh, TANH_ULP)] {
+            // 509 is prime, so the sample meets every exponent and varied mantissas.
+            let (error, x) = worst(function, (0..=u32::MAX).step_by(509));
+            assert!(error <= bound, "{function:?}({x:e}) is off by {error} ulp");
+        }
+    }
+
+    /// Prints the largest error over all inputs; NUMERICS.md records the result.
+    #[test]
+    #[ignore = "takes minutes; run with --release -- --ignored --nocapture"]
+    fn every_f32_is_within_the_bound() {
+        for (function, bound) in [(Function::Sigmoid, SIGMOID_ULP), (Function::Tanh, TANH_ULP)] {
+            let mut largest = (0.0, 0.0);
+            for high in 0..1u32 << 8 {
+                let found = worst(function, (high << 24)..=(high << 24 | 0xff_ffff));
+                if found.0 > largest.0 {
+                    largest = found;
+                }
+            }
+            println!("{function:?}: {:.3} ulp at {:e}", largest.0, largest.1);
+            assert!(largest.0 <= bound, "{function:?}({:e}): {} ulp", largest.1, largest.0);
+        }
+    }
+
+    /// Inputs of both types that meet every exponent, and the special ones.
+    fn sample<E: Element>() -> Vec<E> {
+        let mut x: Vec<f64> = (0..4000)
+            .flat_map(|k| {
+                let wide = (f64::from(k) * 0.37 - 740.0).exp2();
+                [wide, -wide, f64::from(k) * 0.05 - 100.0, f64::from(k) * 0.0009 - 1.8]
+            })
+            .collect();
+        x.extend([0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e38, -1e38, 1e-40]);
+        x.resize(x.len().next_multiple_of(16), 0.0);
+        x.into_iter().map(E::from_f64).collect()
+    }
+
+    fn bits<E: Element>(values: &[E]) -> Vec<u64> {
+        // A NaN's payload may differ between instruction sets; that it is one may not.
+        let canonical = |v: f64| if v.is_nan() { f64::NAN } else { v };
+        values.iter().map(|v| canonical(v.to_f64()).to_bits()).collect()
+    }
+
+    fn levels_agree<E: Element>() {
+        for function in [Function::Sigmoid, Function::Tanh, Function::Relu] {
+            let run = |level| {
+                let mut x = sample::<E>();
+                E::run(level, Map(function, &mut x));
+                bits(&x)
+            };
+            let levels = Level::available();
+            let want = run(*levels.last().unwrap());
+            for level in levels {
+                assert_eq!(run(level), want, "{function:?} at level {}", level.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        levels_agree::<f32>();
+        levels_agree::<f64>();
+    }
+
+    #[test]
+    fn f64_is_close_to_the_library() {
+        for function in [Function::Sigmoid, Function::Tanh] {
+            let x = sample::<f64>();
+            let mut y = x.clone();
+            f64::run(Level::best(), Map(function, &mut y));
+            for (&x, &y) in x.iter().zip(&y) {
+                let want = exact(function, x);
+                let close = (y - want).abs() <= 4.0 * f64::EPSILON * want.abs() + f64::MIN_POSITIVE;
+                assert!(close || (y.is_nan() && x.is_nan()), "{function:?}({x:e}) = {y:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn special_values() {
+        let mut x = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-40, -1e30, 1e30];
+        let mut padded = [0.0; 16];
+        padded[..8].copy_from_slice(&x);
+        f32::run(Level::best(), Map(Function::Tanh, &mut padded));
+        x[2..4].copy_from_slice(&[1.0, -1.0]);
+        x[6..].copy_from_slice(&[-1.0, 1.0]);
+        assert_eq!(bits(&padded[..8]), bits(&x));
+        let mut padded = [f32::INFINITY, f32::NEG_INFINITY, 0.0, -1e30, 1e30, f32::NAN]
+            .into_iter()
+            .chain([0.0; 10])
+            .collect::<Vec<_>>();
+        f32::run(Level::best(), Map(Function::Sigmoid, &mut padded));
+        assert_eq!(bits(&padded[..6]), bits(&[1.0, 0.0, 0.5, 0.0, 1.0, f32::NAN]));
+    }
+}

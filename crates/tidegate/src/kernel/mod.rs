@@ -1,0 +1,5 @@
+//! Products and elementary functions, each written once for all instruction sets.
+
+pub(crate) mod math;
+pub(crate) mod pack;
+pub(crate) mod product;

@@ -1,0 +1,192 @@
+//! A stack of recurrent layers of any mode: parameters and entry points.
+
+use std::sync::Arc;
+
+use tidegate_simd::Level;
+
+use crate::forward::{Dims, OutputMut, check_input};
+use crate::generator::with_global;
+use crate::weights::Direction;
+use crate::{
+    Config, Element, Error, Generator, Options, Output, StateDict, Stream, Tensor, View, Workspace,
+    params,
+};
+
+/// A stack of recurrent layers of any [`Mode`](crate::Mode), as PyTorch's `RNNBase`.
+///
+/// [`Lstm`](crate::Lstm), [`Gru`](crate::Gru) and [`Rnn`](crate::Rnn) are this with their mode
+/// fixed and results typed accordingly; a program that reads any checkpoint uses this directly.
+/// Cloning is cheap: clones and streams share one set of weights until one of them loads others.
+#[derive(Clone, Debug)]
+pub struct RnnBase<E = f32> {
+    shared: Arc<Shared<E>>,
+}
+
+/// What clones and streams of a layer share.
+#[derive(Debug)]
+pub(crate) struct Shared<E> {
+    pub(crate) config: Config,
+    pub(crate) level: Level,
+    /// In the order of [`Config::parameters`].
+    parameters: Vec<Tensor<E>>,
+    /// Packed parameters, `[L * D]`.
+    pub(crate) directions: Vec<Direction<E>>,
+}
+
+impl<E: Element> Shared<E> {
+    /// Packs `parameters`, in the order of [`Config::parameters`].
+    fn new(config: Config, level: Level, parameters: Vec<Tensor<E>>) -> Arc<Self> {
+        let each = config.direction_parameters(0).len();
+        let directions = parameters
+            .chunks_exact(each)
+            .map(|parameters| Direction::new(&config, parameters, E::lanes(level)))
+            .collect();
+        Arc::new(Self { config, level, parameters, directions })
+    }
+}
+
+impl<E: Element> RnnBase<E> {
+    /// A layer with parameters drawn as PyTorch draws them, from the process's generator
+    /// ([`manual_seed`](crate::manual_seed)).
+    ///
+    /// # Errors
+    /// As [`Config::validate`].
+    pub fn new(config: Config) -> Result<Self, Error> {
+        with_global(|generator| Self::with_generator(config, generator))
+    }
+
+    /// A layer with parameters drawn from `generator`.
+    ///
+    /// # Errors
+    /// As [`Config::validate`].
+    pub fn with_generator(config: Config, generator: &mut Generator) -> Result<Self, Error> {
+        config.validate()?;
+        let parameters = params::initial(&config, generator);
+        Ok(Self { shared: Shared::new(config, Level::best(), parameters) })
+    }
+
+    /// A layer with the parameters that `dict` holds under `prefix` (`"encoder."`, or `""`).
+    ///
+    /// # Errors
+    /// As [`Config::validate`]; a parameter that is missing, has another shape, or a tensor under
+    /// the prefix that is none of the layer's parameters: the error names it.
+    pub fn from_state_dict(
+        config: Config,
+        dict: &StateDict<E>,
+        prefix: &str,
+    ) -> Result<Self, Error> {
+        Self::from_renamed(config, dict, prefix, str::to_string)
+    }
+
+    /// As [`from_state_dict`](Self::from_state_dict), for names that `rename` turns into the
+    /// dict's.
+    pub(crate) fn from_renamed(
+        config: Config,
+        dict: &StateDict<E>,
+        prefix: &str,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let parameters = params::from_dict(&config, dict, prefix, rename)?;
+        Ok(Self { shared: Shared::new(config, Level::best(), parameters) })
+    }
+
+    /// Replaces all parameters by those that `dict` holds under `prefix`.
+    ///
+    /// Clones and streams made before keep the parameters they have.
+    ///
+    /// # Errors
+    /// As [`from_state_dict`](Self::from_state_dict); the layer is unchanged then.
+    pub fn load_state_dict(&mut self, dict: &StateDict<E>, prefix: &str) -> Result<(), Error> {
+        let Shared { config, level, .. } = *self.shared;
+        let parameters = params::from_dict(&config, dict, prefix, str::to_string)?;
+        self.shared = Shared::new(config, level, parameters);
+        Ok(())
+    }
+
+    /// The same layer computed with the instructions of `level`; the results have the same bits.
+    pub fn at_level(&self, level: Level) -> Self {
+        let Shared { config, ref parameters, .. } = *self.shared;
+        Self { shared: Shared::new(config, level, parameters.clone()) }
+    }
+
+    /// The instruction set the layer computes with.
+    pub fn level(&self) -> Level {
+        self.shared.level
+    }
+
+    /// The constructor's arguments.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Names and values of the parameters, in PyTorch's order.
+    pub fn named_parameters(&self) -> impl Iterator<Item = (String, &Tensor<E>)> {
+        let names = self.shared.config.parameters().into_iter().map(|(name, _)| name);
+        names.zip(&self.shared.parameters)
+    }
+
+    /// A copy of the parameters under PyTorch's names.
+    pub fn state_dict(&self) -> StateDict<E> {
+        self.named_parameters().map(|(name, tensor)| (name, tensor.clone())).collect()
+    }
+
+    /// Runs the layer over `x: [T, B, I]` (`[B, T, I]` if `batch_first`, `[T, I]` unbatched).
+    ///
+    /// Returns `output: [T, B, D*P]` in the order of `x`, and the final states `[D*L, B, P]`
+    /// (`P` the output size) and `[D*L, B, H]`, never batch first.
+    ///
+    /// # Errors
+    /// If `x`, a state or the lengths have the wrong shape; the message says which.
+    pub fn forward_with<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        options: Options<'a, E>,
+    ) -> Result<Output<E>, Error> {
+        let x = x.into();
+        let dims = check_input(self.config(), &x)?;
+        let mut result = dims.output(self.config());
+        let out = OutputMut {
+            output: result.output.data_mut(),
+            h_n: result.h_n.data_mut(),
+            c_n: result.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        self.forward_into(x, options, &mut Workspace::new(), out)?;
+        Ok(result)
+    }
+
+    /// [`forward_with`](Self::forward_with) into memory of the caller; with a workspace that has been used
+    /// for the same shapes before, nothing is allocated.
+    ///
+    /// # Errors
+    /// As [`forward_with`](Self::forward_with), and [`Error::Shape`] if a result's length is not right.
+    pub fn forward_into<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        options: Options<'a, E>,
+        workspace: &mut Workspace<E>,
+        out: OutputMut<'_, E>,
+    ) -> Result<(), Error> {
+        self.shared.forward_into(x.into(), options, workspace, out)
+    }
+
+    /// The shapes of the results of [`forward_with`](Self::forward_with) for `x`, as zeros.
+    ///
+    /// # Errors
+    /// As [`forward_with`](Self::forward_with), for what concerns `x` alone.
+    pub fn empty_output<'a>(&self, x: impl Into<View<'a, E>>) -> Result<Output<E>, Error> {
+        check_input(self.config(), &x.into()).map(|dims: Dims| dims.output(self.config()))
+    }
+
+    /// A stream of `batch` sequences from zero states: one step or chunk per call.
+    ///
+    /// # Errors
+    /// [`Error::BidirectionalStream`]: a reverse direction needs the whole sequence first.
+    pub fn stream(&self, batch: usize) -> Result<Stream<E>, Error> {
+        Stream::new(Arc::clone(&self.shared), batch)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<E> {
+        &self.shared
+    }
+}

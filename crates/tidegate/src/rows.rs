@@ -1,0 +1,235 @@
+//! Where the row of a step and a sequence lies in memory.
+#![allow(unsafe_code, reason = "rows of strided arrays, and rows shared out among threads")]
+
+use core::marker::PhantomData;
+
+use crate::{Element, View};
+
+/// Which sequences are alive at which step.
+///
+/// Sequences are ordered by decreasing length, so the living ones are always the first: step `t`
+/// has rows `0..rows(t)`.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Batch<'a> {
+    /// All sequences have the same length.
+    Equal {
+        /// Number of steps, `T`.
+        steps: usize,
+        /// Number of sequences, `B`.
+        rows: usize,
+    },
+    /// Lengths differ.
+    Ragged {
+        /// Number of sequences, with those of length zero.
+        rows: usize,
+        /// Row number of the first row of each step in packed data, and the total: `[T + 1]`.
+        offsets: &'a [usize],
+    },
+}
+
+impl Batch<'_> {
+    /// Number of steps of the longest sequence.
+    pub(crate) fn steps(&self) -> usize {
+        match self {
+            Self::Equal { steps, .. } => *steps,
+            Self::Ragged { offsets, .. } => offsets.len() - 1,
+        }
+    }
+
+    /// Number of sequences.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Equal { rows, .. } | Self::Ragged { rows, .. } => *rows,
+        }
+    }
+
+    /// Number of sequences alive at step `t`.
+    pub(crate) fn rows_at(&self, t: usize) -> usize {
+        match self {
+            Self::Equal { rows, .. } => *rows,
+            Self::Ragged { offsets, .. } => offsets[t + 1] - offsets[t],
+        }
+    }
+
+    /// Number of rows of all steps before `t`.
+    pub(crate) fn rows_before(&self, t: usize) -> usize {
+        match self {
+            Self::Equal { rows, .. } => t * rows,
+            Self::Ragged { offsets, .. } => offsets[t],
+        }
+    }
+}
+
+/// How the offset of a row follows from its step and its place in the batch.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Layout<'a> {
+    time: Time<'a>,
+    /// Elements from one sequence to the next.
+    row: isize,
+    /// Position in the array of each sequence of the batch, where they were sorted by length.
+    order: Option<&'a [usize]>,
+}
+
+#[derive(Copy, Clone, Debug)]
+enum Time<'a> {
+    /// Elements from one step to the next.
+    Stride(isize),
+    /// Row number of the first row of each step.
+    Offsets(&'a [usize]),
+}
+
+impl<'a> Layout<'a> {
+    /// Rows at fixed strides, with sequence `b` at position `order[b]`.
+    pub(crate) fn strided(time: isize, row: isize, order: Option<&'a [usize]>) -> Self {
+        Self { time: Time::Stride(time), row, order }
+    }
+
+    /// Rows of `width` elements one after the other, step by step, as packed data lie.
+    pub(crate) fn packed(batch: &Batch<'a>, width: usize) -> Self {
+        let row = width as isize;
+        let time = match *batch {
+            Batch::Equal { rows, .. } => Time::Stride(rows as isize * row),
+            Batch::Ragged { offsets, .. } => Time::Offsets(offsets),
+        };
+        Self { time, row, order: None }
+    }
+
+    /// Offset of the first element of the row of sequence `b` at step `t`.
+    fn offset(&self, t: usize, b: usize) -> isize {
+        let b = self.order.map_or(b, |order| order[b]) as isize;
+        match self.time {
+            Time::Stride(time) => t as isize * time + b * self.row,
+            Time::Offsets(offsets) => (offsets[t] as isize + b) * self.row,
+        }
+    }
+}
+
+/// Rows to read.
+#[derive(Copy, Clone)]
+pub(crate) struct RowsIn<'a, E> {
+    // INVARIANT: `width` elements `feature` apart are readable from `origin + offset(t, b)`, for
+    // every step and sequence of the batch the rows were made for.
+    origin: *const E,
+    layout: Layout<'a>,
+    feature: isize,
+    width: usize,
+    lifetime: PhantomData<&'a [E]>,
+}
+
+/// Rows to write.
+#[derive(Copy, Clone)]
+pub(crate) struct RowsOut<'a, E> {
+    // INVARIANT: `width` elements are writable from `origin + offset(t, b)`, for every step and
+    // sequence of the batch the rows were made for, and nobody else touches them.
+    origin: *mut E,
+    layout: Layout<'a>,
+    width: usize,
+    lifetime: PhantomData<&'a mut [E]>,
+}
+
+// SAFETY: rows are only read, as `&[E]` would be.
+unsafe impl<E: Sync> Send for RowsIn<'_, E> {}
+// SAFETY: as above.
+unsafe impl<E: Sync> Sync for RowsIn<'_, E> {}
+// SAFETY: `write` is unsafe, and its caller vouches that no two threads write one row.
+unsafe impl<E: Send> Send for RowsOut<'_, E> {}
+// SAFETY: as above.
+unsafe impl<E: Send> Sync for RowsOut<'_, E> {}
+
+impl<'a, E: Element> RowsIn<'a, E> {
+    /// The rows of `view: [T, B, width]`, with sequence `b` at position `order[b]`.
+    ///
+    /// The batch must have at most `T` steps and `B` sequences, and `order` must stay below `B`.
+    pub(crate) fn new(view: View<'a, E>, order: Option<&'a [usize]>) -> Self {
+        let (origin, shape, strides) = view.parts();
+        assert_eq!(shape.len(), 3);
+        assert!(order.is_none_or(|order| order.iter().all(|&b| b < shape[1])));
+        let layout = Layout::strided(strides[0], strides[1], order);
+        Self { origin, layout, feature: strides[2], width: shape[2], lifetime: PhantomData }
+    }
+
+    /// The rows of packed data: `data: [rows, width]` with the steps one after the other.
+    pub(crate) fn packed(data: &'a [E], batch: &Batch<'a>, width: usize) -> Self {
+        assert!(data.len() >= batch.rows_before(batch.steps()) * width);
+        let layout = Layout::packed(batch, width);
+        Self { origin: data.as_ptr(), layout, feature: 1, width, lifetime: PhantomData }
+    }
+
+    /// Copies the row of sequence `b` at step `t` into the first `width` elements of `to`.
+    #[inline(always)]
+    pub(crate) fn read(&self, t: usize, b: usize, to: &mut [E]) {
+        let to = &mut to[..self.width];
+        // `wrapping_offset`: an empty row may lie nowhere.
+        let from = self.origin.wrapping_offset(self.layout.offset(t, b));
+        if self.feature == 1 {
+            for (k, to) in to.iter_mut().enumerate() {
+                // SAFETY: the invariant.
+                *to = unsafe { *from.add(k) };
+            }
+        } else {
+            for (k, to) in to.iter_mut().enumerate() {
+                // SAFETY: the invariant.
+                *to = unsafe { *from.offset(k as isize * self.feature) };
+            }
+        }
+    }
+}
+
+impl<'a, E: Element> RowsOut<'a, E> {
+    /// Rows of `width` elements within `data`, where `layout` says.
+    ///
+    /// # Safety
+    /// For every step and sequence of the batch, the layout must lead to a row within `data`, to a
+    /// different one for each.
+    pub(crate) unsafe fn new(data: &'a mut [E], layout: Layout<'a>, width: usize) -> Self {
+        Self { origin: data.as_mut_ptr(), layout, width, lifetime: PhantomData }
+    }
+
+    /// The rows of packed data: `data: [rows, width]` with the steps one after the other.
+    pub(crate) fn packed(data: &'a mut [E], batch: &Batch<'a>, width: usize) -> Self {
+        assert!(data.len() >= batch.rows_before(batch.steps()) * width);
+        // SAFETY: packed rows lie one after the other, and the length was just checked.
+        unsafe { Self::new(data, Layout::packed(batch, width), width) }
+    }
+
+    /// Of the same rows, the `width` elements from `column` on.
+    pub(crate) fn columns(&self, column: usize, width: usize) -> Self {
+        assert!(column + width <= self.width);
+        Self { origin: self.origin.wrapping_add(column), width, ..*self }
+    }
+
+    /// The same rows, to read.
+    ///
+    /// # Safety
+    /// While a row is read, nobody may write it.
+    pub(crate) unsafe fn reader(&self) -> RowsIn<'a, E> {
+        let Self { origin, layout, width, .. } = *self;
+        RowsIn { origin, layout, feature: 1, width, lifetime: PhantomData }
+    }
+
+    /// Multiplies the row of sequence `b` at step `t` by `factors`, element by element.
+    ///
+    /// # Safety
+    /// No other thread may access the same row at the same time.
+    pub(crate) unsafe fn scale(&self, t: usize, b: usize, factors: &[E]) {
+        let row = self.origin.wrapping_offset(self.layout.offset(t, b));
+        for (k, &factor) in factors[..self.width].iter().enumerate() {
+            // SAFETY: the invariant; the caller vouches for exclusivity.
+            unsafe { *row.add(k) = *row.add(k) * factor };
+        }
+    }
+
+    /// Copies the first `width` elements of `from` into the row of sequence `b` at step `t`.
+    ///
+    /// # Safety
+    /// No other thread may access the same row at the same time.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, t: usize, b: usize, from: &[E]) {
+        let from = &from[..self.width];
+        let to = self.origin.wrapping_offset(self.layout.offset(t, b));
+        for (k, &from) in from.iter().enumerate() {
+            // SAFETY: the invariant; the caller vouches for exclusivity.
+            unsafe { *to.add(k) = from };
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! One layer in one direction over a sequence: the input product, then the time loop.
+
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use tidegate_simd::{Kernel, Level, Simd};
+
+use crate::buffer::Buffer;
+use crate::cell::{Cell, Visitor, visit};
+use crate::kernel::product::{Step, Sums};
+use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::weights::Direction;
+use crate::{Element, Mode};
+
+/// Bytes of gate sums computed ahead of the time loop.
+///
+/// Small enough to stay in a level-2 cache beside the recurrent weights, large enough to read the
+/// input weights once for many rows. A guess, not yet measured.
+const CHUNK_BYTES: usize = 192 * 1024;
+
+/// The state of one layer and direction between two steps, for the rows of one scan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Carry<E> {
+    /// `h`, `[rows, h_stride]`.
+    h: Buffer<E>,
+    /// Where the next `h` goes, `[rows, h_stride]`. Rows that are not alive are equal in both.
+    h_next: Buffer<E>,
+    /// `c`, `[rows, units]`; empty for cells without.
+    c: Buffer<E>,
+}
+
+impl<E: Element> Carry<E> {
+    /// Makes room for `rows` rows.
+    pub(crate) fn reserve(&mut self, direction: &Direction<E>, mode: Mode, rows: usize) {
+        self.h.reserve(rows * direction.h_stride());
+        self.h_next.reserve(rows * direction.h_stride());
+        self.c.reserve(if mode.has_cell_state() { rows * direction.units() } else { 0 });
+    }
+
+    /// Sets all states to zero.
+    pub(crate) fn clear(&mut self) {
+        for buffer in [&mut self.h, &mut self.h_next, &mut self.c] {
+            buffer.fill(E::ZERO);
+        }
+    }
+
+    /// Reads the states of `rows` from step `t` of `h` and `c`; where these are absent, zero.
+    pub(crate) fn load(
+        &mut self,
+        direction: &Direction<E>,
+        t: usize,
+        rows: Range<usize>,
+        h: Option<RowsIn<'_, E>>,
+        c: Option<RowsIn<'_, E>>,
+    ) {
+        self.clear();
+        for (at, b) in rows.enumerate() {
+            if let Some(h) = h {
+                let row = at * direction.h_stride();
+                h.read(t, b, &mut self.h[row..]);
+                h.read(t, b, &mut self.h_next[row..]);
+            }
+            if let Some(c) = c {
+                c.read(t, b, &mut self.c[at * direction.units()..]);
+            }
+        }
+    }
+
+    /// Writes the states of `rows` as step `t` of `h` and `c`.
+    ///
+    /// # Safety
+    /// No other thread may access these rows of `h` and `c` at the same time.
+    #[allow(unsafe_code, reason = "passes the caller's promise on")]
+    pub(crate) unsafe fn store(
+        &self,
+        direction: &Direction<E>,
+        t: usize,
+        rows: Range<usize>,
+        h: &RowsOut<'_, E>,
+        c: Option<&RowsOut<'_, E>>,
+    ) {
+        for (at, b) in rows.enumerate() {
+            // SAFETY: the caller's.
+            unsafe {
+                h.write(t, b, &self.h[at * direction.h_stride()..]);
+                if let Some(c) = c {
+                    c.write(t, b, &self.c[at * direction.units()..]);
+                }
+            }
+        }
+    }
+}
+
+/// Buffers of one scan that hold nothing between calls.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch<E> {
+    /// Input rows of a chunk of steps, `[chunk rows, I]`.
+    x: Buffer<E>,
+    /// Their gate sums, `[chunk rows, blocks * G * lanes]`.
+    sums: Buffer<E>,
+    /// `h` before projection, `[rows, units]`; empty without.
+    unprojected: Buffer<E>,
+}
+
+impl<E: Element> Scratch<E> {
+    /// Makes room for a scan of `batch` of which `rows` are computed.
+    pub(crate) fn reserve(&mut self, direction: &Direction<E>, batch: &Batch<'_>, rows: usize) {
+        let chunk = chunk_rows(direction, batch, rows);
+        self.x.reserve(chunk * direction.w_ih.inputs);
+        self.sums.reserve(chunk * direction.w_ih.width());
+        let projected = direction.w_hr.is_some();
+        self.unprojected.reserve(if projected { rows * direction.units() } else { 0 });
+    }
+}
+
+/// Most rows of a chunk: at least one step's.
+fn chunk_rows<E: Element>(direction: &Direction<E>, batch: &Batch<'_>, rows: usize) -> usize {
+    let wanted = CHUNK_BYTES / (direction.w_ih.width() * size_of::<E>());
+    wanted.min(batch.steps().saturating_mul(rows)).max(rows)
+}
+
+/// One layer in one direction over (some rows of) a batch of sequences.
+pub(crate) struct Scan<'a, E> {
+    /// The parameters.
+    pub(crate) direction: &'a Direction<E>,
+    /// Which sequences are alive when.
+    pub(crate) batch: Batch<'a>,
+    /// The sequences of the batch to compute.
+    pub(crate) rows: Range<usize>,
+    /// Whether to begin with the last step.
+    pub(crate) reverse: bool,
+    /// The layer's input.
+    pub(crate) input: RowsIn<'a, E>,
+    /// Where `h` of every step goes; nobody else may touch the rows of this scan meanwhile.
+    pub(crate) output: RowsOut<'a, E>,
+}
+
+impl<E: Element> Scan<'_, E> {
+    /// Runs the scan from the state in `carry`, and leaves the final state there.
+    ///
+    /// # Safety
+    /// No other thread may access the output's rows of this scan at the same time.
+    #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
+    pub(crate) unsafe fn run(
+        self,
+        mode: Mode,
+        level: Level,
+        carry: &mut Carry<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        scratch.reserve(self.direction, &self.batch, self.rows.len());
+        visit(mode, Dispatch { level, scan: self, carry, scratch });
+    }
+}
+
+/// Chooses the cell, then the instruction set.
+struct Dispatch<'a, E> {
+    level: Level,
+    scan: Scan<'a, E>,
+    carry: &'a mut Carry<E>,
+    scratch: &'a mut Scratch<E>,
+}
+
+impl<E: Element> Visitor for Dispatch<'_, E> {
+    type Output = ();
+    fn visit<C: Cell>(self) {
+        E::run(self.level, Loop { work: self, cell: PhantomData::<C> });
+    }
+}
+
+/// The time loop, compiled for one cell and one instruction set.
+struct Loop<'a, E, C> {
+    work: Dispatch<'a, E>,
+    cell: PhantomData<C>,
+}
+
+impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<E>>(self, s: S) {
+        let Dispatch { scan, carry, scratch, .. } = self.work;
+        let steps = scan.batch.steps();
+        let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
+        let mut done = 0;
+        while done < steps {
+            let end = scan.chunk_end(done, most);
+            scan.input_sums::<S, C>(s, done..end, scratch);
+            let mut row = 0;
+            for position in done..end {
+                row += scan.step::<S, C>(s, position, row, carry, scratch);
+            }
+            done = end;
+        }
+    }
+}
+
+impl<E: Element> Scan<'_, E> {
+    /// The step at `position` in the order of computation.
+    #[inline(always)]
+    fn time(&self, position: usize) -> usize {
+        if self.reverse { self.batch.steps() - 1 - position } else { position }
+    }
+
+    /// Number of rows of this scan alive at the step at `position`.
+    #[inline(always)]
+    fn alive(&self, position: usize) -> usize {
+        let alive = self.batch.rows_at(self.time(position));
+        alive.clamp(self.rows.start, self.rows.end) - self.rows.start
+    }
+
+    /// The end of the chunk of steps that begins at `start` and has at most `most` rows.
+    #[inline(always)]
+    fn chunk_end(&self, start: usize, most: usize) -> usize {
+        let mut rows = self.alive(start);
+        let mut end = start + 1;
+        while end < self.batch.steps() && rows + self.alive(end) <= most {
+            rows += self.alive(end);
+            end += 1;
+        }
+        end
+    }
+
+    /// Computes the input half of the gate sums of the steps at `positions`.
+    #[inline(always)]
+    fn input_sums<S: Simd<E>, C: Cell>(
+        &self,
+        s: S,
+        positions: Range<usize>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let inputs = self.direction.w_ih.inputs;
+        let mut rows = 0;
+        for position in positions {
+            let t = self.time(position);
+            for b in 0..self.alive(position) {
+                self.input.read(t, self.rows.start + b, &mut scratch.x[rows * inputs..]);
+                rows += 1;
+            }
+        }
+        let sums = Sums {
+            w: &self.direction.w_ih,
+            start: &self.direction.bias,
+            x: &scratch.x,
+            x_stride: inputs,
+            out: &mut scratch.sums,
+            rows,
+        };
+        sums.run::<S, C::Gates<S::V>>(s);
+    }
+
+    /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
+    fn step<S: Simd<E>, C: Cell>(
+        &self,
+        s: S,
+        position: usize,
+        row: usize,
+        carry: &mut Carry<E>,
+        scratch: &mut Scratch<E>,
+    ) -> usize {
+        let direction = self.direction;
+        let (rows, stride) = (self.alive(position), direction.h_stride());
+        let step = Step {
+            w: &direction.w_hh,
+            start: &direction.bias_hh,
+            sums: &scratch.sums[row * direction.w_hh.width()..],
+            h_prev: &carry.h,
+            h_stride: stride,
+            h: match direction.w_hr {
+                Some(_) => &mut scratch.unprojected[..],
+                None => &mut carry.h_next[..],
+            },
+            c: &mut carry.c,
+            rows,
+            // Forwards and backwards by turns, so that a step begins with the weights that the
+            // one before it read last.
+            backwards: position % 2 == 1,
+        };
+        step.run::<S, C>(s);
+        if let Some((w_hr, zeros)) = &direction.w_hr {
+            let project = Sums {
+                w: w_hr,
+                start: zeros,
+                x: &scratch.unprojected,
+                x_stride: direction.units(),
+                out: &mut carry.h_next,
+                rows,
+            };
+            project.run::<S, [S::V; 1]>(s);
+        }
+        let t = self.time(position);
+        for b in 0..rows {
+            // SAFETY: the rows are this scan's; the caller of `run` vouches for them.
+            unsafe { self.output.write(t, self.rows.start + b, &carry.h_next[b * stride..]) }
+        }
+        if position + 1 < self.batch.steps() {
+            // Rows that end here keep their state in both buffers.
+            let ended = self.alive(position + 1).min(rows) * stride..rows * stride;
+            carry.h[ended.clone()].copy_from_slice(&carry.h_next[ended]);
+        }
+        core::mem::swap(&mut carry.h, &mut carry.h_next);
+        rows
+    }
+}

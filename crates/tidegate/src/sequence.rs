@@ -1,0 +1,412 @@
+//! Batches of sequences of different lengths, as `torch.nn.utils.rnn` has them.
+
+use core::cmp::Reverse;
+
+use crate::forward::{InitialState, Job, OutputMut};
+use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::{Element, Error, Options, RnnBase, Tensor, View, Workspace};
+
+/// Sequences of different lengths without padding, as PyTorch's `PackedSequence`.
+///
+/// `data` holds the first step of every sequence, longest first, then the second step of those
+/// that have one, and so on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedSequence<E> {
+    data: Tensor<E>,
+    batch_sizes: Vec<usize>,
+    sorted_indices: Option<Vec<usize>>,
+    unsorted_indices: Option<Vec<usize>>,
+    /// `[T + 1]`: row of `data` at which each step begins, and the total.
+    offsets: Vec<usize>,
+}
+
+impl<E: Element> PackedSequence<E> {
+    /// A packed sequence of existing parts.
+    ///
+    /// `data: [sum(batch_sizes), *]`; `batch_sizes` must not increase; `sorted_indices[b]` is the
+    /// caller's number of the `b`-th longest sequence, or `None` if they are in order.
+    ///
+    /// # Errors
+    /// [`Error::InconsistentPack`] if the parts contradict one another.
+    pub fn new(
+        data: Tensor<E>,
+        batch_sizes: Vec<usize>,
+        sorted_indices: Option<Vec<usize>>,
+    ) -> Result<Self, Error> {
+        let inconsistent = |reason| Err(Error::InconsistentPack { reason });
+        let Some(&batch) = batch_sizes.first() else {
+            return inconsistent("batch_sizes is empty");
+        };
+        if batch_sizes.contains(&0) {
+            return inconsistent("a batch size is zero");
+        }
+        if batch_sizes.windows(2).any(|pair| pair[0] < pair[1]) {
+            return inconsistent("batch_sizes increase");
+        }
+        let mut offsets = vec![0usize];
+        for &size in &batch_sizes {
+            let Some(next) = offsets[offsets.len() - 1].checked_add(size) else {
+                return inconsistent("batch_sizes add up to more than memory");
+            };
+            offsets.push(next);
+        }
+        if data.shape().first() != offsets.last() {
+            return inconsistent("data does not have as many rows as batch_sizes add up to");
+        }
+        let unsorted_indices = match &sorted_indices {
+            None => None,
+            Some(sorted) if sorted.len() != batch => {
+                return inconsistent("sorted_indices is not as long as the first batch size");
+            }
+            Some(sorted) => match invert_permutation(sorted) {
+                None => return inconsistent("sorted_indices is not a permutation"),
+                inverse => inverse,
+            },
+        };
+        Ok(Self { data, batch_sizes, sorted_indices, unsorted_indices, offsets })
+    }
+
+    /// The rows, `[sum(batch_sizes), *]`.
+    pub fn data(&self) -> &Tensor<E> {
+        &self.data
+    }
+
+    /// Number of sequences that have each step.
+    pub fn batch_sizes(&self) -> &[usize] {
+        &self.batch_sizes
+    }
+
+    /// The caller's number of each packed sequence, or `None` if they are in order.
+    pub fn sorted_indices(&self) -> Option<&[usize]> {
+        self.sorted_indices.as_deref()
+    }
+
+    /// Where each of the caller's sequences is packed, or `None` if they are in order.
+    pub fn unsorted_indices(&self) -> Option<&[usize]> {
+        self.unsorted_indices.as_deref()
+    }
+
+    /// The length of each of the caller's sequences.
+    pub fn lengths(&self) -> Vec<usize> {
+        let batch = self.batch_sizes[0];
+        let length = |packed: usize| self.batch_sizes.partition_point(|&size| size > packed);
+        (0..batch).map(|b| length(self.unsorted_indices.as_ref().map_or(b, |u| u[b]))).collect()
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch::Ragged { rows: self.batch_sizes[0], offsets: &self.offsets }
+    }
+
+    /// The row of `data` that holds step `t` of the caller's sequence `b`.
+    fn row(&self, t: usize, b: usize) -> usize {
+        self.offsets[t] + self.unsorted_indices.as_ref().map_or(b, |unsorted| unsorted[b])
+    }
+}
+
+/// The inverse of `permutation`, or `None` if it is not one.
+pub fn invert_permutation(permutation: &[usize]) -> Option<Vec<usize>> {
+    let mut inverse = vec![usize::MAX; permutation.len()];
+    for (k, &p) in permutation.iter().enumerate() {
+        match inverse.get_mut(p) {
+            Some(entry) if *entry == usize::MAX => *entry = k,
+            _ => return None,
+        }
+    }
+    Some(inverse)
+}
+
+/// Packs `input: [T, B, *]` (`[B, T, *]` if `batch_first`) of which sequence `b` has
+/// `lengths[b]` steps.
+///
+/// With `enforce_sorted` the lengths must not increase. Otherwise sequences are sorted, longest
+/// first, equal ones in the caller's order (PyTorch's order of equal ones is unspecified).
+///
+/// # Errors
+/// If there are no elements or not as many lengths as sequences, if a length is 0 or above `T`
+/// (which PyTorch accepts, for an inconsistent result), or if lengths are not sorted.
+pub fn pack_padded_sequence<'a, E: Element>(
+    input: impl Into<View<'a, E>>,
+    lengths: &[usize],
+    batch_first: bool,
+    enforce_sorted: bool,
+) -> Result<PackedSequence<E>, Error> {
+    let input = input.into();
+    if input.ndim() < 2 {
+        let (tensor, got) = ("input", input.ndim());
+        return Err(Error::Dimensions { tensor, expected: "at least 2D", got });
+    }
+    if input.is_empty() {
+        return Err(Error::EmptySequence);
+    }
+    let input = if batch_first { input.swapped(0, 1) } else { input };
+    let (steps, batch) = (input.shape()[0], input.shape()[1]);
+    if lengths.len() != batch {
+        return Err(Error::LengthsCount { batch, got: lengths.len() });
+    }
+    check_lengths(lengths, steps)?;
+    let sorted = sorted_order(lengths, enforce_sorted)?;
+    let source = |b: usize| sorted.as_ref().map_or(b, |sorted| sorted[b]);
+
+    let longest = lengths[source(0)];
+    let batch_sizes: Vec<usize> =
+        (0..longest).map(|t| lengths.iter().filter(|&&length| length > t).count()).collect();
+    let rows = batch_sizes.iter().sum();
+    let shape: Vec<usize> = [rows].iter().chain(&input.shape()[2..]).copied().collect();
+    let mut data = Tensor::full(&shape, E::ZERO);
+    let width = data.data().len() / rows;
+    let mut to = data.data_mut().chunks_exact_mut(width);
+    for (t, &size) in batch_sizes.iter().enumerate() {
+        for (b, to) in (0..size).zip(&mut to) {
+            input.at(t).at(source(b)).copy_into(to);
+        }
+    }
+    PackedSequence::new(data, batch_sizes, sorted)
+}
+
+/// Checks that every length is from 1 to `steps`.
+fn check_lengths(lengths: &[usize], steps: usize) -> Result<(), Error> {
+    match lengths.iter().position(|length| !(1..=steps).contains(length)) {
+        Some(row) => Err(Error::LengthOutOfRange { row, length: lengths[row], min: 1, max: steps }),
+        None => Ok(()),
+    }
+}
+
+/// The rows from longest to shortest, or `None` if `enforce_sorted` says that they are so.
+fn sorted_order(lengths: &[usize], enforce_sorted: bool) -> Result<Option<Vec<usize>>, Error> {
+    if enforce_sorted {
+        return match lengths.windows(2).position(|pair| pair[0] < pair[1]) {
+            Some(row) => Err(Error::UnsortedLengths { row: row + 1 }),
+            None => Ok(None),
+        };
+    }
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&row| Reverse(lengths[row]));
+    Ok(Some(order))
+}
+
+/// The inverse of [`pack_padded_sequence`]: `[T, B, *]` (`[B, T, *]` if `batch_first`) in the
+/// caller's order, and the lengths.
+///
+/// `T` is the longest length, or `total_length`. Steps past a sequence's end hold
+/// `padding_value`.
+///
+/// # Errors
+/// [`Error::TotalLength`] if `total_length` is less than the longest length.
+pub fn pad_packed_sequence<E: Element>(
+    sequence: &PackedSequence<E>,
+    batch_first: bool,
+    padding_value: E,
+    total_length: Option<usize>,
+) -> Result<(Tensor<E>, Vec<usize>), Error> {
+    let longest = sequence.batch_sizes.len();
+    let steps = total_length.unwrap_or(longest);
+    if steps < longest {
+        return Err(Error::TotalLength { total_length: steps, longest });
+    }
+    let lengths = sequence.lengths();
+    let data = &sequence.data;
+    let trailing = &data.shape()[1..];
+    let width: usize = trailing.iter().product();
+    let padded = gather(steps, lengths.len(), trailing, batch_first, padding_value, |t, b, to| {
+        if t < lengths[b] {
+            to.copy_from_slice(&data.data()[sequence.row(t, b) * width..][..width]);
+        }
+    })?;
+    Ok((padded, lengths))
+}
+
+/// A tensor `[steps, batch, *trailing]`, or batch first, filled with `padding`, then by `fill`
+/// row by row.
+fn gather<E: Element>(
+    steps: usize,
+    batch: usize,
+    trailing: &[usize],
+    batch_first: bool,
+    padding: E,
+    mut fill: impl FnMut(usize, usize, &mut [E]),
+) -> Result<Tensor<E>, Error> {
+    let (first, second) = if batch_first { (batch, steps) } else { (steps, batch) };
+    let shape: Vec<usize> = [first, second].iter().chain(trailing).copied().collect();
+    let count = crate::tensor::element_count(&shape);
+    if count.is_none_or(|n| n > isize::MAX as usize / size_of::<E>()) {
+        return Err(Error::TooLarge { what: "the padded sequence" });
+    }
+    let mut padded = Tensor::full(&shape, padding);
+    let width: usize = trailing.iter().product();
+    if width > 0 {
+        for (row, to) in padded.data_mut().chunks_exact_mut(width).enumerate() {
+            let (a, b) = (row / second, row % second);
+            if batch_first { fill(b, a, to) } else { fill(a, b, to) }
+        }
+    }
+    Ok(padded)
+}
+
+/// On which side of a sequence its padding goes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PaddingSide {
+    /// Before the first step.
+    Left,
+    /// After the last step.
+    Right,
+}
+
+/// Stacks sequences `[T_b, *]` of different lengths into `[T, B, *]` (`[B, T, *]` if
+/// `batch_first`), with `padding_value` where there is no step.
+///
+/// # Errors
+/// [`Error::NoSequences`]; [`Error::Dimensions`] or [`Error::Shape`] if their trailing
+/// dimensions differ.
+pub fn pad_sequence<E: Element>(
+    sequences: &[View<'_, E>],
+    batch_first: bool,
+    padding_value: E,
+    padding_side: PaddingSide,
+) -> Result<Tensor<E>, Error> {
+    let trailing = common_trailing(sequences)?;
+    let steps = sequences.iter().map(|sequence| sequence.shape()[0]).max().unwrap_or(0);
+    gather(steps, sequences.len(), &trailing, batch_first, padding_value, |t, b, to| {
+        let length = sequences[b].shape()[0];
+        let t = match padding_side {
+            PaddingSide::Left => t.wrapping_sub(steps - length),
+            PaddingSide::Right => t,
+        };
+        if t < length {
+            sequences[b].at(t).copy_into(to);
+        }
+    })
+}
+
+/// The shape of one step, which all `sequences` must share.
+fn common_trailing<E: Element>(sequences: &[View<'_, E>]) -> Result<Vec<usize>, Error> {
+    let first = sequences.first().ok_or(Error::NoSequences)?;
+    for sequence in sequences {
+        let (expected, got) = (first.shape(), sequence.shape());
+        if got.is_empty() || got.len() > crate::MAX_DIMS - 1 {
+            let (tensor, got) = ("sequence", got.len());
+            return Err(Error::Dimensions { tensor, expected: "at least 1D and at most 7D", got });
+        }
+        if expected.get(1..) != got.get(1..) {
+            let expected = [&got[..1], &expected[1..]].concat();
+            return Err(Error::Shape { tensor: "sequence", expected, got: got.to_vec() });
+        }
+    }
+    Ok(first.shape()[1..].to_vec())
+}
+
+/// Packs sequences `[T_b, *]` of different lengths.
+///
+/// # Errors
+/// As [`pad_sequence`] and [`pack_padded_sequence`].
+pub fn pack_sequence<E: Element>(
+    sequences: &[View<'_, E>],
+    enforce_sorted: bool,
+) -> Result<PackedSequence<E>, Error> {
+    let lengths: Vec<usize> =
+        sequences.iter().map(|sequence| sequence.shape().first().copied().unwrap_or(0)).collect();
+    let padded = pad_sequence(sequences, false, E::ZERO, PaddingSide::Right)?;
+    pack_padded_sequence(&padded, &lengths, false, enforce_sorted)
+}
+
+/// The sequences of `padded: [T, B, *]` (`[B, T, *]` if `batch_first`), each `[lengths[b], *]`.
+///
+/// # Errors
+/// If there are not as many lengths as sequences, or one is above `T`.
+pub fn unpad_sequence<'a, E: Element>(
+    padded: impl Into<View<'a, E>>,
+    lengths: &[usize],
+    batch_first: bool,
+) -> Result<Vec<Tensor<E>>, Error> {
+    let padded = padded.into();
+    if padded.ndim() < 2 {
+        let (tensor, got) = ("padded_sequences", padded.ndim());
+        return Err(Error::Dimensions { tensor, expected: "at least 2D", got });
+    }
+    let padded = if batch_first { padded } else { padded.swapped(0, 1) };
+    let (batch, steps) = (padded.shape()[0], padded.shape()[1]);
+    if lengths.len() != batch {
+        return Err(Error::LengthsCount { batch, got: lengths.len() });
+    }
+    if let Some(row) = lengths.iter().position(|&length| length > steps) {
+        return Err(Error::LengthOutOfRange { row, length: lengths[row], min: 0, max: steps });
+    }
+    let sequence = |(b, &length): (usize, &usize)| {
+        let whole = padded.at(b).to_tensor();
+        let shape: Vec<usize> = [length].iter().chain(&whole.shape()[1..]).copied().collect();
+        let mut data = whole.into_data();
+        data.truncate(shape.iter().product());
+        Tensor::new(&shape, data)
+    };
+    lengths.iter().enumerate().map(sequence).collect()
+}
+
+/// The sequences of `sequence` in the caller's order, each `[length, *]`.
+///
+/// # Errors
+/// As [`pad_packed_sequence`].
+pub fn unpack_sequence<E: Element>(sequence: &PackedSequence<E>) -> Result<Vec<Tensor<E>>, Error> {
+    let (padded, lengths) = pad_packed_sequence(sequence, true, E::ZERO, None)?;
+    unpad_sequence(&padded, &lengths, true)
+}
+
+/// The results of a packed call: the packed output, `h_n`, and `c_n` of an LSTM.
+pub type PackedOutput<E> = (PackedSequence<E>, Tensor<E>, Option<Tensor<E>>);
+
+impl<E: Element> RnnBase<E> {
+    /// Runs the layer over a packed sequence of `data: [rows, I]`; `batch_first` has no meaning
+    /// here. Initial and final states are in the order of the caller's sequences.
+    ///
+    /// # Errors
+    /// If the rows or a state have the wrong shape; [`Error::InconsistentPack`] if `options`
+    /// has lengths, since the sequence has its own.
+    pub fn forward_packed(
+        &self,
+        x: &PackedSequence<E>,
+        options: Options<'_, E>,
+    ) -> Result<PackedOutput<E>, Error> {
+        let config = self.config();
+        if options.lengths.is_some() {
+            return Err(Error::InconsistentPack { reason: "lengths given beside it" });
+        }
+        let shape = x.data.shape();
+        if shape.len() != 2 {
+            let (tensor, got) = ("packed input", shape.len());
+            return Err(Error::Dimensions { tensor, expected: "2D", got });
+        }
+        if shape[1] != config.input_size {
+            return Err(Error::InputSize { expected: config.input_size, got: shape[1] });
+        }
+        let (batch, rows) = (x.batch(), x.batch_sizes[0]);
+        let state = match options.state {
+            Some(state) => Some(InitialState::check(config, rows, state)?),
+            None => None,
+        };
+
+        let width = config.num_directions() * config.output_size();
+        let scans = config.num_layers * config.num_directions();
+        let mut output = Tensor::full(&[shape[0], width], E::ZERO);
+        let mut h_n = Tensor::full(&[scans, rows, config.output_size()], E::ZERO);
+        let mut c_n = config
+            .mode
+            .has_cell_state()
+            .then(|| Tensor::full(&[scans, rows, config.hidden_size], E::ZERO));
+        let out = OutputMut {
+            output: output.data_mut(),
+            h_n: h_n.data_mut(),
+            c_n: c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        let Workspace { mut between, mut masks, mut tasks, .. } = Workspace::new();
+        let job = Job {
+            batch,
+            input: RowsIn::packed(x.data.data(), &batch, config.input_size),
+            output: RowsOut::packed(out.output, &batch, width),
+            state,
+            order: x.sorted_indices.as_deref(),
+            h_n: out.h_n,
+            c_n: out.c_n,
+            dropout: options.dropout,
+        };
+        self.shared().run(job, &mut between, &mut masks, &mut tasks);
+        Ok((PackedSequence { data: output, ..x.clone() }, h_n, c_n))
+    }
+}

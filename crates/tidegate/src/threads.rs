@@ -1,0 +1,81 @@
+//! How work is shared out among threads.
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Multiply-adds below which a second thread costs more than it saves: about a tenth of a
+/// millisecond's work, several times what starting a thread takes. A guess, not yet measured.
+const WORTH_A_THREAD: usize = 5_000_000;
+
+/// The number of threads set, or 0 for as many as the machine offers.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets how many threads a forward call may use; 0 stands for as many as the machine offers.
+///
+/// The results have the same bits with any number.
+pub fn set_num_threads(threads: usize) {
+    THREADS.store(threads, Ordering::Relaxed);
+}
+
+/// How many threads a forward call may use.
+pub fn num_threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// A number of rows in parts of almost equal size.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Parts {
+    rows: usize,
+    parts: usize,
+}
+
+impl Parts {
+    /// Number of parts, at least one.
+    pub(crate) fn len(&self) -> usize {
+        self.parts
+    }
+
+    /// The rows of part `k`.
+    pub(crate) fn range(&self, k: usize) -> Range<usize> {
+        self.rows * k / self.parts..self.rows * (k + 1) / self.parts
+    }
+}
+
+/// Splits `rows` rows that take `work` multiply-adds in all among the threads worth using.
+pub(crate) fn parts(rows: usize, work: usize) -> Parts {
+    let worth = (work / WORTH_A_THREAD).max(1);
+    Parts { rows, parts: num_threads().min(worth).min(rows).max(1) }
+}
+
+/// Calls `f` with every item and its index, each in a thread of its own but for the first.
+pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+    let Some((first, rest)) = items.split_first_mut() else { return };
+    std::thread::scope(|scope| {
+        for (k, item) in rest.iter_mut().enumerate() {
+            let f = &f;
+            scope.spawn(move || f(k + 1, item));
+        }
+        f(0, first);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_all_rows_once() {
+        for rows in 0..20 {
+            for parts in 1..=8 {
+                let parts = Parts { rows, parts };
+                let ends: Vec<_> = (0..parts.len()).map(|k| parts.range(k)).collect();
+                assert_eq!(ends[0].start, 0);
+                assert!(ends.windows(2).all(|pair| pair[0].end == pair[1].start));
+                assert_eq!(ends[ends.len() - 1].end, rows);
+            }
+        }
+    }
+}

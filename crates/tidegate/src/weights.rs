@@ -1,0 +1,62 @@
+use crate::buffer::Buffer;
+use crate::cell::split_gates;
+use crate::kernel::pack::{Packed, pack_bias};
+use crate::{Config, Element, Tensor};
+
+/// The parameters of one layer in one direction, packed for one instruction set.
+#[derive(Clone, Debug)]
+pub(crate) struct Direction<E> {
+    /// Input weights.
+    pub(crate) w_ih: Packed<E>,
+    /// Recurrent weights.
+    pub(crate) w_hh: Packed<E>,
+    /// What the input products start from: `b_ih + b_hh`, or `b_ih` alone where a gate is split.
+    /// `[blocks, G, lanes]`.
+    pub(crate) bias: Buffer<E>,
+    /// What the recurrent products of split gates start from: `b_hh`. `[blocks, G, lanes]`.
+    pub(crate) bias_hh: Buffer<E>,
+    /// Projection of `h`, with the zeros that its products start from.
+    pub(crate) w_hr: Option<(Packed<E>, Buffer<E>)>,
+}
+
+impl<E: Element> Direction<E> {
+    /// Packs `parameters`, in the order of [`Config::parameters`], for vectors of `lanes`.
+    pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], lanes: usize) -> Self {
+        let (gates, hidden) = (config.mode.gates(), config.hidden_size);
+        let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes);
+
+        let zeros = vec![E::ZERO; gates * hidden];
+        let (b_ih, b_hh) = match config.bias {
+            true => (parameters[2].data(), parameters[3].data()),
+            false => (&zeros[..], &zeros[..]),
+        };
+        let split = split_gates(config.mode);
+        let bias: Vec<E> = (0..gates * hidden)
+            .map(|row| if split[row / hidden] { b_ih[row] } else { b_ih[row] + b_hh[row] })
+            .collect();
+
+        let w_hr = (config.proj_size > 0).then(|| {
+            let weight = parameters[parameters.len() - 1].data();
+            let packed = Packed::new(weight, 1, config.proj_size, lanes);
+            let zeros = Buffer::zeros(packed.width());
+            (packed, zeros)
+        });
+        Self {
+            w_ih: pack(0),
+            w_hh: pack(1),
+            bias: pack_bias(&bias, gates, hidden, lanes),
+            bias_hh: pack_bias(b_hh, gates, hidden, lanes),
+            w_hr,
+        }
+    }
+
+    /// Elements of a row of `c`, and of `h` before projection: whole vectors.
+    pub(crate) fn units(&self) -> usize {
+        self.w_hh.blocks * self.w_hh.lanes
+    }
+
+    /// Elements of a row of `h`: whole vectors.
+    pub(crate) fn h_stride(&self) -> usize {
+        self.w_hr.as_ref().map_or(self.units(), |(w_hr, _)| w_hr.width())
+    }
+}

@@ -1,0 +1,35 @@
+use crate::Element;
+use crate::buffer::Buffer;
+use crate::scan::{Carry, Scratch};
+
+/// Every buffer a forward call needs beside its arguments and results.
+///
+/// Made empty, it grows in the first call and is then reused: a second call of the same shapes
+/// allocates nothing. One workspace serves any number of layers, one call at a time.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace<E> {
+    /// Output of the last layer but one, and of the one before that: `[rows of all steps, D*P]`.
+    pub(crate) between: [Buffer<E>; 2],
+    /// What dropout multiplies the outputs between layers with: `[L - 1, rows of all steps, D*P]`.
+    pub(crate) masks: Buffer<E>,
+    /// Position in the caller's batch of each sequence, longest first. `[B]`.
+    pub(crate) order: Vec<usize>,
+    /// Row number of the first row of each step, and the total. `[T + 1]`.
+    pub(crate) offsets: Vec<usize>,
+    /// One per thread.
+    pub(crate) tasks: Vec<Task<E>>,
+}
+
+/// The buffers of one thread.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Task<E> {
+    pub(crate) carry: Carry<E>,
+    pub(crate) scratch: Scratch<E>,
+}
+
+impl<E: Element> Workspace<E> {
+    /// A workspace without memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
