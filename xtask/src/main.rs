@@ -1,3 +1,50 @@
-//! xtask
+//! The project's chores: `cargo xtask help`.
 
-fn main() {}
+mod project;
+mod python;
+mod suite;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+The project's chores.
+
+usage: cargo xtask COMMAND
+
+  test               every Rust test and doctest, then the fixtures against PyTorch
+  fixtures           ask PyTorch again and write fixtures/ and the demo's files
+  fixtures --check   ask PyTorch again and compare with what is there
+  help               this text
+
+PyTorch goes into target/python when it is first needed. pip's own settings apply, so an index with
+the CPU build (PIP_INDEX_URL), which is enough, makes that a small download.
+
+environment:
+  TIDEGATE_PYTHON    a Python that has the packages of fixtures/requirements.txt, instead of target/python
+  CI                 if set, what cannot run (no Python, no real data) is a failure and not a note
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["test"] => suite::test(),
+        ["fixtures"] => python::need().and_then(|python| python.fixtures(&[])),
+        ["fixtures", "--check"] => python::need().and_then(|python| python.fixtures(&["--check"])),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("xtask: no command `{}`; see `cargo xtask help`", arguments.join(" "));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
