@@ -50,8 +50,8 @@ pub fn assert_close<G: Float, W: Float>(
     tolerance: Tolerance,
 ) {
     assert_lengths(case, tensor, shape, got.len(), want.len());
-    let wrong = |i: usize| !tolerance.allows(got[i].to_f64(), want[i].to_f64());
-    let off = |i: usize| (got[i].to_f64() - want[i].to_f64()).abs();
+    let wrong = |i: usize| !tolerance.allows(got[i].widen(), want[i].widen());
+    let off = |i: usize| (got[i].widen() - want[i].widen()).abs();
     let count = (0..got.len()).filter(|&i| wrong(i)).count();
     // NaN is the worst difference of all: total order puts it above infinity.
     let worst = (0..got.len()).filter(|&i| wrong(i)).max_by(|&a, &b| off(a).total_cmp(&off(b)));
@@ -83,7 +83,7 @@ pub fn assert_same_bits<F: Float>(
     want: &[F],
 ) {
     assert_lengths(case, tensor, shape, got.len(), want.len());
-    let both_nan = |i: usize| got[i].to_f64().is_nan() && want[i].to_f64().is_nan();
+    let both_nan = |i: usize| got[i].widen().is_nan() && want[i].widen().is_nan();
     let differs = |&i: &usize| got[i].bits() != want[i].bits() && !both_nan(i);
     if let Some(i) = (0..got.len()).find(differs) {
         panic!(
@@ -135,7 +135,7 @@ pub fn errors<G: Float, W: Float>(got: &[G], want: &[W]) -> Errors {
     let mut max = 0.0f64;
     let mut squares = 0.0;
     for (got, want) in got.iter().zip(want) {
-        let (got, want) = (got.to_f64(), want.to_f64());
+        let (got, want) = (got.widen(), want.widen());
         let off = if same(got, want) { 0.0 } else { (got - want).abs() };
         max = if off.is_nan() { f64::INFINITY } else { max.max(off) };
         squares += off * off;

@@ -3,28 +3,30 @@
 use std::fmt::{Debug, Display};
 
 /// An element type: `f32` or `f64`.
+///
+/// Its names differ from those of the library's own trait, so that a test may ask for both.
 pub trait Float: Copy + PartialEq + Debug + Display + Send + Sync + 'static {
     /// The type's name as Rust writes it.
-    const NAME: &'static str;
+    const TYPE: &'static str;
     /// A quiet NaN whose bits no computation on ordinary numbers makes; arithmetic hands the bits on.
     const POISON: Self;
 
     /// The same number, exactly.
-    fn to_f64(self) -> f64;
+    fn widen(self) -> f64;
     /// The nearest number of this type.
-    fn from_f64(value: f64) -> Self;
+    fn narrow(value: f64) -> Self;
     /// The bits, zero-extended.
     fn bits(self) -> u64;
 }
 
 impl Float for f32 {
-    const NAME: &'static str = "f32";
+    const TYPE: &'static str = "f32";
     const POISON: Self = f32::from_bits(0x7fc5_dead);
 
-    fn to_f64(self) -> f64 {
+    fn widen(self) -> f64 {
         f64::from(self)
     }
-    fn from_f64(value: f64) -> Self {
+    fn narrow(value: f64) -> Self {
         value as f32
     }
     fn bits(self) -> u64 {
@@ -33,13 +35,13 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
-    const NAME: &'static str = "f64";
+    const TYPE: &'static str = "f64";
     const POISON: Self = f64::from_bits(0x7ffd_dead_dead_dead);
 
-    fn to_f64(self) -> f64 {
+    fn widen(self) -> f64 {
         self
     }
-    fn from_f64(value: f64) -> Self {
+    fn narrow(value: f64) -> Self {
         value
     }
     fn bits(self) -> u64 {

@@ -53,7 +53,7 @@ impl Random {
     /// A number of `low..high`, 53 bits fine before it is rounded to `F`.
     pub fn uniform<F: Float>(&mut self, low: f64, high: f64) -> F {
         let unit = (self.bits() >> 11) as f64 / (1u64 << 53) as f64;
-        F::from_f64(low + (high - low) * unit)
+        F::narrow(low + (high - low) * unit)
     }
 
     /// `count` numbers of `low..high`.
