@@ -43,6 +43,8 @@ pub trait Element:
     const EXP_HIGH: Self;
     /// `tanh` of half of this rounds to one.
     const TANH_HIGH: Self;
+    /// Where `tanh` is about one half: the way to compute it changes there.
+    const TANH_HALF: Self;
     /// PyTorch's name of the type.
     const NAME: &'static str;
 
@@ -105,6 +107,7 @@ element!(f32, "torch.float32", run_f32, lanes_f32, {
     const EXP_LOW: f32 = 87.0;
     const EXP_HIGH: f32 = 89.0;
     const TANH_HIGH: f32 = 20.0;
+    const TANH_HALF: f32 = 0.55;
 });
 
 element!(f64, "torch.float64", run_f64, lanes_f64, {
@@ -129,4 +132,5 @@ element!(f64, "torch.float64", run_f64, lanes_f64, {
     const EXP_LOW: f64 = 708.0;
     const EXP_HIGH: f64 = 710.0;
     const TANH_HIGH: f64 = 44.0;
+    const TANH_HALF: f64 = 0.55;
 });

@@ -97,6 +97,11 @@ macro_rules! simd {
                 unsafe { $select($more(a, b), a, b) }
             }
             #[inline(always)]
+            fn select_less(self, a: $v, b: $v, x: $v, y: $v) -> $v {
+                // SAFETY: `self` proves the CPU has the feature.
+                unsafe { $select($less(a, b), x, y) }
+            }
+            #[inline(always)]
             fn abs(self, v: $v) -> $v {
                 // SAFETY: `self` proves the CPU has the feature.
                 unsafe { $abs(v) }

@@ -74,6 +74,10 @@ macro_rules! scalar {
                 if a > b { a } else { b }
             }
             #[inline(always)]
+            fn select_less(self, a: $e, b: $e, x: $e, y: $e) -> $e {
+                if a < b { x } else { y }
+            }
+            #[inline(always)]
             fn abs(self, v: $e) -> $e {
                 v.abs()
             }

@@ -63,6 +63,8 @@ pub trait Simd<E: Element>: Copy + 'static {
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` where `a > b`, otherwise `b`: a NaN in either gives `b`.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `x` where `a < b`, otherwise `y`: a NaN in `a` or `b` gives `y`.
+    fn select_less(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
     /// The magnitude of `v` with its sign cleared.
     fn abs(self, v: Self::V) -> Self::V;
     /// The magnitude of `a` with the sign of `b`; `a` must not be negative.

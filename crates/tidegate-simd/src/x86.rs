@@ -62,7 +62,7 @@ macro_rules! simd {
      add: $add:ident, sub: $sub:ident, mul: $mul:ident, div: $div:ident, fma: $fma:ident,
      fnma: $fnma:ident, min: $min:ident, max: $max:ident, and: $and:ident, andnot: $andnot:ident,
      or: $or:ident, to_int: $to_int:ident, from_int: $from_int:ident, shl: $shl:ident,
-     add_int: $add_int:ident, store_first: $store_first:item) => {
+     add_int: $add_int:ident, others: { $($others:item)+ }) => {
         impl Simd<$e> for $token {
             type V = $v;
             const LANES: usize = $lanes;
@@ -83,8 +83,8 @@ macro_rules! simd {
                 // SAFETY: the caller vouches for the elements, `self` for the features.
                 unsafe { $store(to, v) }
             }
-            #[inline(always)]
-            $store_first
+            $(#[inline(always)]
+            $others)+
 
             ops! { $v;
                 add(a, b) = $add;
@@ -122,11 +122,17 @@ simd!(Avx2, f32, __m256, lanes: 8, registers: 16, mantissa: 23, splat: _mm256_se
     min: _mm256_min_ps, max: _mm256_max_ps, and: _mm256_and_ps, andnot: _mm256_andnot_ps,
     or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
     shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
-    store_first: unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
-        // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-        unsafe {
-            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane), v);
+    others: {
+        fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+        }
+        unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
+            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+            unsafe {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane), v);
+            }
         }
     }
 );
@@ -136,11 +142,17 @@ simd!(Avx2, f64, __m256d, lanes: 4, registers: 16, mantissa: 52, splat: _mm256_s
     min: _mm256_min_pd, max: _mm256_max_pd, and: _mm256_and_pd, andnot: _mm256_andnot_pd,
     or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
     shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
-    store_first: unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
-        // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-        unsafe {
-            let lane = _mm256_setr_epi64x(0, 1, 2, 3);
-            _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane), v);
+    others: {
+        fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
+        }
+        unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
+            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+            unsafe {
+                let lane = _mm256_setr_epi64x(0, 1, 2, 3);
+                _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane), v);
+            }
         }
     }
 );
@@ -150,9 +162,15 @@ simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512
     min: _mm512_min_ps, max: _mm512_max_ps, and: _mm512_and_ps, andnot: _mm512_andnot_ps,
     or: _mm512_or_ps, to_int: _mm512_castps_si512, from_int: _mm512_castsi512_ps,
     shl: _mm512_slli_epi32, add_int: _mm512_add_epi32,
-    store_first: unsafe fn store_first(self, v: __m512, n: usize, to: *mut f32) {
-        // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
-        unsafe { _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v) }
+    others: {
+        fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
+        }
+        unsafe fn store_first(self, v: __m512, n: usize, to: *mut f32) {
+            // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+            unsafe { _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v) }
+        }
     }
 );
 simd!(Avx512, f64, __m512d, lanes: 8, registers: 32, mantissa: 52, splat: _mm512_set1_pd,
@@ -161,8 +179,14 @@ simd!(Avx512, f64, __m512d, lanes: 8, registers: 32, mantissa: 52, splat: _mm512
     min: _mm512_min_pd, max: _mm512_max_pd, and: _mm512_and_pd, andnot: _mm512_andnot_pd,
     or: _mm512_or_pd, to_int: _mm512_castpd_si512, from_int: _mm512_castsi512_pd,
     shl: _mm512_slli_epi64, add_int: _mm512_add_epi64,
-    store_first: unsafe fn store_first(self, v: __m512d, n: usize, to: *mut f64) {
-        // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
-        unsafe { _mm512_mask_storeu_pd(to, ((1u32 << n) - 1) as __mmask8, v) }
+    others: {
+        fn select_less(self, a: __m512d, b: __m512d, x: __m512d, y: __m512d) -> __m512d {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b), y, x) }
+        }
+        unsafe fn store_first(self, v: __m512d, n: usize, to: *mut f64) {
+            // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+            unsafe { _mm512_mask_storeu_pd(to, ((1u32 << n) - 1) as __mmask8, v) }
+        }
     }
 );

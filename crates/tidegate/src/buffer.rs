@@ -1,6 +1,6 @@
 use core::ops::{Deref, DerefMut};
 
-use crate::Element;
+use tidegate_simd::Element;
 
 /// Cache lines are this long on every machine we know.
 const LINE_BYTES: usize = 64;

@@ -149,16 +149,27 @@ impl<E: Element> Scan<'_, E> {
         scratch: &mut Scratch<E>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        visit(mode, Dispatch { level, scan: self, carry, scratch });
+        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch });
     }
 }
 
-/// Chooses the cell, then the instruction set.
-struct Dispatch<'a, E> {
+/// A scan with all it needs: chooses the cell, then the instruction set.
+///
+/// Public in a private module, because [`Element`] is public; nobody else can name it.
+#[allow(unreachable_pub, reason = "named by a method of a public trait")]
+pub struct Dispatch<'a, E> {
+    mode: Mode,
     level: Level,
     scan: Scan<'a, E>,
     carry: &'a mut Carry<E>,
     scratch: &'a mut Scratch<E>,
+}
+
+impl<E: Element> Dispatch<'_, E> {
+    /// Runs the scan.
+    pub(crate) fn run(self) {
+        visit(self.mode, self);
+    }
 }
 
 impl<E: Element> Visitor for Dispatch<'_, E> {
@@ -179,16 +190,16 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let Dispatch { scan, carry, scratch, .. } = self.work;
+        let Dispatch { scan, carry, scratch, level, .. } = self.work;
         let steps = scan.batch.steps();
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
         let mut done = 0;
         while done < steps {
             let end = scan.chunk_end(done, most);
-            scan.input_sums::<S, C>(s, done..end, scratch);
+            scan.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
-                row += scan.step::<S, C>(s, position, row, carry, scratch);
+                row += scan.step::<S, C>(s, level, position, row, carry, scratch);
             }
             done = end;
         }
@@ -222,13 +233,7 @@ impl<E: Element> Scan<'_, E> {
     }
 
     /// Computes the input half of the gate sums of the steps at `positions`.
-    #[inline(always)]
-    fn input_sums<S: Simd<E>, C: Cell>(
-        &self,
-        s: S,
-        positions: Range<usize>,
-        scratch: &mut Scratch<E>,
-    ) {
+    fn input_sums(&self, level: Level, positions: Range<usize>, scratch: &mut Scratch<E>) {
         let inputs = self.direction.w_ih.inputs;
         let mut rows = 0;
         for position in positions {
@@ -246,7 +251,7 @@ impl<E: Element> Scan<'_, E> {
             out: &mut scratch.sums,
             rows,
         };
-        sums.run::<S, C::Gates<S::V>>(s);
+        E::run(level, sums);
     }
 
     /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.
@@ -255,6 +260,7 @@ impl<E: Element> Scan<'_, E> {
     fn step<S: Simd<E>, C: Cell>(
         &self,
         s: S,
+        level: Level,
         position: usize,
         row: usize,
         carry: &mut Carry<E>,
@@ -288,7 +294,7 @@ impl<E: Element> Scan<'_, E> {
                 out: &mut carry.h_next,
                 rows,
             };
-            project.run::<S, [S::V; 1]>(s);
+            E::run(level, project);
         }
         let t = self.time(position);
         for b in 0..rows {

@@ -1,4 +1,5 @@
-use crate::Element;
+use tidegate_simd::Element;
+
 use crate::buffer::Buffer;
 
 /// A weight matrix laid out in the order in which the product reads it.

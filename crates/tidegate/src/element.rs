@@ -1,0 +1,25 @@
+use crate::scan::Dispatch;
+
+/// The number types a layer computes in: `f32` and `f64`.
+///
+/// Sealed: the methods are [`tidegate_simd::Element`]'s.
+pub trait Element: tidegate_simd::Element {
+    /// Runs a scan.
+    ///
+    /// Not generic in the implementations, so that the kernels are compiled once, in this crate,
+    /// rather than again in every crate that uses a layer.
+    #[doc(hidden)]
+    fn dispatch(work: Dispatch<'_, Self>);
+}
+
+impl Element for f32 {
+    fn dispatch(work: Dispatch<'_, Self>) {
+        work.run();
+    }
+}
+
+impl Element for f64 {
+    fn dispatch(work: Dispatch<'_, Self>) {
+        work.run();
+    }
+}
