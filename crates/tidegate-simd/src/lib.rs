@@ -1,7 +1,7 @@
 //! Vectors of `f32` and `f64` for every supported instruction set, behind one trait.
 //!
 //! This is the only crate that names CPU intrinsics. A kernel is written once, generic over
-//! [`Simd`], and [`Level::run`] compiles and runs it for the instruction set that a [`Level`]
+//! [`Simd`], and [`Element::run`] compiles and runs it for the instruction set that a [`Level`]
 //! stands for. Every operation here rounds as IEEE 754 says, so a kernel that keeps the order of
 //! its operations gives the same bits at every level.
 

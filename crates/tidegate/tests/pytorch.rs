@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Number, config, dict, mode, number, tensor, view};
+use common::{Number, config, dict, mode, tensor, view};
 use tidegate::{
     Config, Generator, GruCell, LstmCell, Mode, Nonlinearity, Options, Output, PackedSequence,
     PaddingSide, RnnBase, RnnCell, State, StateDict, Tensor, View, manual_seed,
@@ -48,7 +48,7 @@ fn run_layer<E: Number>(case: &Case, layer: &RnnBase<E>) -> Output<E> {
     assert_eq!(packed.batch_sizes(), case.outputs["batch_sizes"].sizes(), "{}", case.name);
     let (output, h_n, c_n) =
         layer.forward_packed(&packed, Options { state, dropout, ..Options::default() }).unwrap();
-    let padding_value = number::<E>(case.padding_value);
+    let padding_value = E::from_f64(case.padding_value);
     let (output, _) =
         pad_packed_sequence(&output, case.batch_first, padding_value, case.total_length).unwrap();
     Output { output, h_n, c_n }
@@ -60,7 +60,7 @@ fn check_lengths<E: Number>(case: &Case, layer: &RnnBase<E>, packed: &Output<E>)
     let [h_0, c_0] = ["h_0", "c_0"].map(|name| case.inputs.get(name).map(tensor::<E>));
     let state = view(&h_0).map(|h| State { h, c: view(&c_0) });
     let lengths = case.lengths.as_deref();
-    let padding_value = number::<E>(case.padding_value);
+    let padding_value = E::from_f64(case.padding_value);
     let options = Options { state, lengths, padding_value, dropout: None };
     let padded = layer.forward_with(&x, options).unwrap();
     assert_eq!((&padded.h_n, &padded.c_n), (&packed.h_n, &packed.c_n), "{}", case.name);

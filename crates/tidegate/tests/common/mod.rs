@@ -1,15 +1,16 @@
 //! Fixture cases as this crate's types.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use tidegate::{Config, Element, Mode, StateDict, Tensor, View};
 use tidegate_testing::Float;
 use tidegate_testing::fixtures::{self, Case, Tensors};
 
 /// A number type that both the layers and the fixtures know.
-pub trait Number: Element + Float {}
+pub(crate) trait Number: Element + Float {}
 impl<N: Element + Float> Number for N {}
 
 /// The case's constructor arguments.
-pub fn config(case: &Case) -> Config {
+pub(crate) fn config(case: &Case) -> Config {
     Config {
         num_layers: case.num_layers,
         bias: case.bias,
@@ -22,7 +23,7 @@ pub fn config(case: &Case) -> Config {
 }
 
 /// The same mode.
-pub fn mode(mode: fixtures::Mode) -> Mode {
+pub(crate) fn mode(mode: fixtures::Mode) -> Mode {
     match mode {
         fixtures::Mode::Lstm => Mode::Lstm,
         fixtures::Mode::Gru => Mode::Gru,
@@ -32,21 +33,16 @@ pub fn mode(mode: fixtures::Mode) -> Mode {
 }
 
 /// A tensor of a case.
-pub fn tensor<E: Number>(tensor: &fixtures::Tensor) -> Tensor<E> {
+pub(crate) fn tensor<E: Number>(tensor: &fixtures::Tensor) -> Tensor<E> {
     Tensor::new(&tensor.shape, tensor.to::<E>()).expect("a fixture's data fills its shape")
 }
 
 /// Tensors of a case by name.
-pub fn dict<E: Number>(tensors: &Tensors) -> StateDict<E> {
+pub(crate) fn dict<E: Number>(tensors: &Tensors) -> StateDict<E> {
     tensors.iter().map(|(name, t)| (name, tensor(t))).collect()
 }
 
 /// A view of an optional tensor.
-pub fn view<E: Element>(tensor: &Option<Tensor<E>>) -> Option<View<'_, E>> {
+pub(crate) fn view<E: Element>(tensor: &Option<Tensor<E>>) -> Option<View<'_, E>> {
     tensor.as_ref().map(View::from)
-}
-
-/// The element nearest to `x`; both traits have a function of that name.
-pub fn number<E: Element>(x: f64) -> E {
-    E::from_f64(x)
 }
