@@ -155,6 +155,14 @@ impl<'a, E: Element> RowsIn<'a, E> {
         Self { origin: data.as_ptr(), layout, feature: 1, width, lifetime: PhantomData }
     }
 
+    /// The row of sequence `b` at step `t`, if its elements are neighbours.
+    #[inline(always)]
+    pub(crate) fn row(&self, t: usize, b: usize) -> Option<&'a [E]> {
+        let from = self.origin.wrapping_offset(self.layout.offset(t, b));
+        // SAFETY: the invariant.
+        (self.feature == 1).then(|| unsafe { core::slice::from_raw_parts(from, self.width) })
+    }
+
     /// Copies the row of sequence `b` at step `t` into the first `width` elements of `to`.
     #[inline(always)]
     pub(crate) fn read(&self, t: usize, b: usize, to: &mut [E]) {

@@ -7,16 +7,11 @@ use tidegate_simd::{Kernel, Level, Simd};
 
 use crate::buffer::Buffer;
 use crate::cell::{Cell, Visitor, visit};
-use crate::kernel::product::{Step, Sums};
+use crate::kernel::step::Step;
+use crate::kernel::sums::Sums;
 use crate::rows::{Batch, RowsIn, RowsOut};
 use crate::weights::Direction;
 use crate::{Element, Mode};
-
-/// Bytes of gate sums computed ahead of the time loop.
-///
-/// Small enough to stay in a level-2 cache beside the recurrent weights, large enough to read the
-/// input weights once for many rows. A guess, not yet measured.
-const CHUNK_BYTES: usize = 192 * 1024;
 
 /// The state of one layer and direction between two steps, for the rows of one scan.
 #[derive(Clone, Debug, Default)]
@@ -115,8 +110,7 @@ impl<E: Element> Scratch<E> {
 
 /// Most rows of a chunk: at least one step's.
 fn chunk_rows<E: Element>(direction: &Direction<E>, batch: &Batch<'_>, rows: usize) -> usize {
-    let wanted = CHUNK_BYTES / (direction.w_ih.width() * size_of::<E>());
-    wanted.min(batch.steps().saturating_mul(rows)).max(rows)
+    direction.chunk_rows.min(batch.steps().saturating_mul(rows)).max(rows)
 }
 
 /// One layer in one direction over (some rows of) a batch of sequences.
@@ -235,23 +229,40 @@ impl<E: Element> Scan<'_, E> {
     /// Computes the input half of the gate sums of the steps at `positions`.
     fn input_sums(&self, level: Level, positions: Range<usize>, scratch: &mut Scratch<E>) {
         let inputs = self.direction.w_ih.inputs;
-        let mut rows = 0;
-        for position in positions {
-            let t = self.time(position);
-            for b in 0..self.alive(position) {
-                self.input.read(t, self.rows.start + b, &mut scratch.x[rows * inputs..]);
-                rows += 1;
+        // One row that lies in one piece, such as a stream's, is used where it is.
+        let single = positions.len() == 1 && self.alive(positions.start) == 1;
+        let single =
+            if single { self.input.row(self.time(positions.start), self.rows.start) } else { None };
+        let (x, rows) = match single {
+            Some(row) => (row, 1),
+            None => {
+                let rows = self.gather(positions, &mut scratch.x);
+                (&scratch.x[..], rows)
             }
-        }
+        };
         let sums = Sums {
             w: &self.direction.w_ih,
             start: &self.direction.bias,
-            x: &scratch.x,
+            x,
             x_stride: inputs,
             out: &mut scratch.sums,
             rows,
         };
         E::run(level, sums);
+    }
+
+    /// Copies the input rows of the steps at `positions` one after the other; returns their number.
+    fn gather(&self, positions: Range<usize>, x: &mut [E]) -> usize {
+        let inputs = self.direction.w_ih.inputs;
+        let mut rows = 0;
+        for position in positions {
+            let t = self.time(position);
+            for b in 0..self.alive(position) {
+                self.input.read(t, self.rows.start + b, &mut x[rows * inputs..]);
+                rows += 1;
+            }
+        }
+        rows
     }
 
     /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.

@@ -3,6 +3,12 @@ use crate::cell::split_gates;
 use crate::kernel::pack::{Packed, pack_bias};
 use crate::{Config, Element, Tensor};
 
+/// Bytes of gate sums computed ahead of the time loop.
+///
+/// Small enough to stay in a level-2 cache beside the recurrent weights, large enough to read the
+/// input weights once for many rows. A guess, not yet measured.
+const CHUNK_BYTES: usize = 192 * 1024;
+
 /// The parameters of one layer in one direction, packed for one instruction set.
 #[derive(Clone, Debug)]
 pub(crate) struct Direction<E> {
@@ -17,6 +23,8 @@ pub(crate) struct Direction<E> {
     pub(crate) bias_hh: Buffer<E>,
     /// Projection of `h`, with the zeros that its products start from.
     pub(crate) w_hr: Option<(Packed<E>, Buffer<E>)>,
+    /// Rows whose gate sums are computed ahead of the time loop, if a step has fewer.
+    pub(crate) chunk_rows: usize,
 }
 
 impl<E: Element> Direction<E> {
@@ -41,8 +49,10 @@ impl<E: Element> Direction<E> {
             let zeros = Buffer::zeros(packed.width());
             (packed, zeros)
         });
+        let w_ih = pack(0);
         Self {
-            w_ih: pack(0),
+            chunk_rows: CHUNK_BYTES / (w_ih.width() * size_of::<E>()),
+            w_ih,
             w_hh: pack(1),
             bias: pack_bias(&bias, gates, hidden, lanes),
             bias_hh: pack_bias(b_hh, gates, hidden, lanes),

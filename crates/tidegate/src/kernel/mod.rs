@@ -2,4 +2,6 @@
 
 pub(crate) mod math;
 pub(crate) mod pack;
-pub(crate) mod product;
+pub(crate) mod step;
+pub(crate) mod sums;
+mod tile;

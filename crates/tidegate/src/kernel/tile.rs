@@ -1,6 +1,6 @@
-//! The two kernels: sums of many rows at once, and one step of a cell for many rows.
+//! What the two kernels share: products of packed weights with the rows of a tile.
 //!
-//! Both walk tiles of `R` rows by `N` blocks of units whose accumulators stay in registers. Every
+//! A kernel walks tiles of `R` rows by `N` blocks of units whose accumulators stay in registers. Every
 //! output is a sum of [`CHAINS`] chains of fused multiply-adds over fixed parts of the inputs, in
 //! a fixed order. A tile of many rows runs the chains one after the other, a tile of one row side
 //! by side, which hides the latency of a multiply-add: the tiles change no bit.
@@ -10,10 +10,10 @@
     reason = "rows, blocks and gates index several lists at once"
 )]
 
-use tidegate_simd::{Element, Kernel, Simd};
+use tidegate_simd::{Element, Simd};
 
 use super::pack::Packed;
-use crate::cell::{Cell, List};
+use crate::cell::List;
 
 /// Chains per output, over contiguous parts of the inputs of almost equal length.
 ///
@@ -53,7 +53,7 @@ impl Division {
 }
 
 /// The work on one tile of `R` rows and `N` blocks.
-trait Tile {
+pub(super) trait Tile {
     /// Number of gates, each a vector of one row and block.
     const GATES: usize;
     /// Number of vector registers.
@@ -107,7 +107,7 @@ const fn most_rows(vectors: usize, registers: usize) -> usize {
 /// # Safety
 /// `tile` must accept every row below `rows` and every block below `blocks`.
 #[inline(always)]
-unsafe fn walk<T: Tile>(tile: &mut T, rows: usize, blocks: usize, backwards: bool) {
+pub(super) unsafe fn walk<T: Tile>(tile: &mut T, rows: usize, blocks: usize, backwards: bool) {
     let one = const { side_of_one(T::GATES, T::REGISTERS) };
     let side = if rows == 1 { one } else { const { side_of_many(T::GATES, T::REGISTERS) } };
     let groups = blocks / side;
@@ -189,12 +189,73 @@ unsafe fn column<T: Tile, const N: usize>(tile: &mut T, rows: usize, block: usiz
     }
 }
 
+/// A packed matrix by value: what a tile needs of it stays in registers.
+#[derive(Copy, Clone)]
+pub(super) struct Matrix<E> {
+    data: *const E,
+    /// Number of inputs.
+    pub(super) inputs: usize,
+    /// Number of blocks of units.
+    pub(super) blocks: usize,
+}
+
+impl<E: Element> Matrix<E> {
+    /// The matrix `w`, which must be packed for `L`'s gates and `S`'s vectors.
+    #[inline(always)]
+    pub(super) fn new<S: Simd<E>, L: List<S::V>>(w: &Packed<E>) -> Self {
+        assert_eq!((w.gates, w.lanes), (L::LEN, S::LANES));
+        assert_eq!(w.data.len(), w.blocks * w.block_len());
+        Self { data: w.data.as_ptr(), inputs: w.inputs, blocks: w.blocks }
+    }
+
+    /// Elements of one row of sums.
+    #[inline(always)]
+    pub(super) fn width<S: Simd<E>, L: List<S::V>>(self) -> usize {
+        self.blocks * (L::LEN * S::LANES)
+    }
+
+    /// Where `N` blocks from `block` on begin.
+    ///
+    /// # Safety
+    /// The blocks must exist.
+    #[inline(always)]
+    pub(super) unsafe fn blocks_at<S: Simd<E>, L: List<S::V>, const N: usize>(
+        self,
+        block: usize,
+    ) -> [*const E; N] {
+        let mut at = [self.data; N];
+        for n in 0..N {
+            // SAFETY: `new` compared the length; the caller vouches for the blocks.
+            at[n] = unsafe { at[n].add((block + n) * self.inputs * (L::LEN * S::LANES)) };
+        }
+        at
+    }
+}
+
+/// Where `R` rows from `row` on begin.
+///
+/// # Safety
+/// The rows must exist.
+#[inline(always)]
+pub(super) unsafe fn rows_at<E, const R: usize>(
+    data: *const E,
+    stride: usize,
+    row: usize,
+) -> [*const E; R] {
+    let mut at = [data; R];
+    for r in 0..R {
+        // SAFETY: the caller's.
+        at[r] = unsafe { at[r].add((row + r) * stride) };
+    }
+    at
+}
+
 /// Sums of the products of all inputs, `[row][block][gate]`: of [`CHAINS`] chains, of which `Q` are computed side by side.
 ///
 /// # Safety
 /// `w[n]` must be readable for `inputs * G * LANES` elements, `x[r]` for `inputs`.
 #[inline(always)]
-unsafe fn multiply<E, S, L, const R: usize, const N: usize, const Q: usize>(
+pub(super) unsafe fn multiply<E, S, L, const R: usize, const N: usize, const Q: usize>(
     s: S,
     w: [*const E; N],
     x: [*const E; R],
@@ -242,7 +303,7 @@ where
 
 /// `a + b`, element by element.
 #[inline(always)]
-fn add<E, S, L, const R: usize, const N: usize>(
+pub(super) fn add<E, S, L, const R: usize, const N: usize>(
     s: S,
     a: [[L; N]; R],
     mut b: [[L; N]; R],
@@ -288,230 +349,6 @@ unsafe fn multiply_one<E, S, L, const R: usize, const N: usize>(
                 let x = s.splat(unsafe { *x[r].add(k) });
                 let sum = &mut acc[r][n].as_mut()[gate];
                 *sum = s.mul_add(x, w, *sum);
-            }
-        }
-    }
-}
-
-/// Sums of many rows: `out[row] = start + W x[row]`.
-pub(crate) struct Sums<'a, E> {
-    /// The matrix, packed.
-    pub(crate) w: &'a Packed<E>,
-    /// What each sum starts from, `[w.width()]`.
-    pub(crate) start: &'a [E],
-    /// The rows, `[rows, x_stride]`, of which the first `K` elements of each are read.
-    pub(crate) x: &'a [E],
-    /// Elements from one row of `x` to the next.
-    pub(crate) x_stride: usize,
-    /// The sums, `[rows, w.width()]`.
-    pub(crate) out: &'a mut [E],
-    /// Number of rows.
-    pub(crate) rows: usize,
-}
-
-impl<E: Element> Kernel<E> for Sums<'_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<E>>(self, s: S) {
-        match self.w.gates {
-            4 => self.run_list::<S, [S::V; 4]>(s),
-            3 => self.run_list::<S, [S::V; 3]>(s),
-            1 => self.run_list::<S, [S::V; 1]>(s),
-            gates => unreachable!("no cell has {gates} gates"),
-        }
-    }
-}
-
-impl<E: Element> Sums<'_, E> {
-    /// Computes the sums, with `L` the list of the matrix's gates.
-    #[inline(always)]
-    fn run_list<S: Simd<E>, L: List<S::V>>(self, s: S) {
-        let w = self.w;
-        assert_eq!((w.gates, w.lanes), (L::LEN, S::LANES));
-        assert_eq!(w.data.len(), w.blocks * w.block_len());
-        assert_eq!(self.start.len(), w.width());
-        assert!(self.rows == 0 || self.x.len() >= (self.rows - 1) * self.x_stride + w.inputs);
-        assert!(self.out.len() >= self.rows * w.width());
-        let (rows, blocks) = (self.rows, w.blocks);
-        let mut tile = SumsTile { s, sums: self, list: core::marker::PhantomData::<L> };
-        // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, blocks, false) }
-    }
-}
-
-struct SumsTile<'a, E, S, L> {
-    s: S,
-    sums: Sums<'a, E>,
-    list: core::marker::PhantomData<L>,
-}
-
-impl<E: Element, S: Simd<E>, L: List<S::V>> Tile for SumsTile<'_, E, S, L> {
-    const GATES: usize = L::LEN;
-    const REGISTERS: usize = S::REGISTERS;
-
-    #[inline(always)]
-    unsafe fn run<const R: usize, const N: usize, const Q: usize>(
-        &mut self,
-        row: usize,
-        block: usize,
-    ) {
-        let (s, p) = (self.s, &mut self.sums);
-        let vectors = L::LEN * S::LANES;
-        let mut acc = [[L::all(s.splat(E::ZERO)); N]; R];
-        // SAFETY: `Sums::run` checked every slice against the rows and blocks.
-        unsafe {
-            let mut w = [p.w.data.as_ptr(); N];
-            for n in 0..N {
-                w[n] = w[n].add((block + n) * p.w.block_len());
-                for gate in 0..L::LEN {
-                    let start =
-                        s.load(p.start.as_ptr().add((block + n) * vectors + gate * S::LANES));
-                    for acc in &mut acc {
-                        acc[n].as_mut()[gate] = start;
-                    }
-                }
-            }
-            let mut x = [p.x.as_ptr(); R];
-            for r in 0..R {
-                x[r] = x[r].add((row + r) * p.x_stride);
-            }
-            let products = multiply::<_, _, _, R, N, Q>(s, w, x, p.w.inputs);
-            let acc = add(s, acc, products);
-            for r in 0..R {
-                let out = p.out.as_mut_ptr().add((row + r) * p.w.width() + block * vectors);
-                for n in 0..N {
-                    for gate in 0..L::LEN {
-                        s.store(acc[r][n].as_ref()[gate], out.add(n * vectors + gate * S::LANES));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// One step of a cell for many rows.
-///
-/// Rows of `h_prev` are `h_stride` long, rows of `h` and `c` are `blocks * lanes`: the padding is
-/// computed like any unit, from zero weights.
-pub(crate) struct Step<'a, E> {
-    /// `W_hh`, packed.
-    pub(crate) w: &'a Packed<E>,
-    /// `b_hh` of the gates that are split, `[w.width()]`.
-    pub(crate) start: &'a [E],
-    /// `b + W_ih x` of each row, `[rows, w.width()]`.
-    pub(crate) sums: &'a [E],
-    /// The state before the step, `[rows, h_stride]`.
-    pub(crate) h_prev: &'a [E],
-    /// Elements from one row of `h_prev` to the next.
-    pub(crate) h_stride: usize,
-    /// The state after the step, `[rows, blocks * lanes]`.
-    pub(crate) h: &'a mut [E],
-    /// The cell state, replaced in place, `[rows, blocks * lanes]`; empty if the cell has none.
-    pub(crate) c: &'a mut [E],
-    /// Number of rows.
-    pub(crate) rows: usize,
-    /// Whether to begin with the last block.
-    pub(crate) backwards: bool,
-}
-
-impl<E: Element> Step<'_, E> {
-    /// Runs the step with cell `C`.
-    #[inline(always)]
-    pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
-        let (w, rows) = (self.w, self.rows);
-        let states = <C::State<S::V> as List<S::V>>::LEN;
-        let units = w.blocks * w.lanes;
-        assert_eq!((w.gates, w.lanes), (<C::Gates<S::V> as List<S::V>>::LEN, S::LANES));
-        assert_eq!(w.data.len(), w.blocks * w.block_len());
-        assert_eq!(self.start.len(), w.width());
-        assert!(self.sums.len() >= rows * w.width());
-        assert!(self.h_stride >= w.inputs && self.h_prev.len() >= rows * self.h_stride);
-        // A cell without projection reads its own units of `h_prev`, padding included.
-        assert!(states > 1 || self.h_stride >= units);
-        assert!(self.h.len() >= rows * units);
-        assert!(self.c.len() >= (states - 1) * rows * units);
-        let (blocks, backwards) = (w.blocks, self.backwards);
-        let mut tile = StepTile { s, step: self, cell: core::marker::PhantomData::<C> };
-        // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, blocks, backwards) }
-    }
-}
-
-struct StepTile<'a, E, S, C> {
-    s: S,
-    step: Step<'a, E>,
-    cell: core::marker::PhantomData<C>,
-}
-
-impl<E: Element, S: Simd<E>, C: Cell> StepTile<'_, E, S, C> {
-    /// Runs the cell on one row and block, from the products to the state.
-    ///
-    /// # Safety
-    /// The row and block must exist.
-    #[inline(always)]
-    unsafe fn finish(&mut self, row: usize, block: usize, products: C::Gates<S::V>) {
-        let (s, p) = (self.s, &mut self.step);
-        let mut x = C::Gates::<S::V>::all(s.splat(E::ZERO));
-        let mut h = products;
-        for gate in 0..<C::Gates<S::V> as List<S::V>>::LEN {
-            let at = (block * p.w.gates + gate) * S::LANES;
-            // SAFETY: `Step::run` checked both slices against the rows and blocks.
-            unsafe {
-                x.as_mut()[gate] = s.load(p.sums.as_ptr().add(row * p.w.width() + at));
-                let start = if C::SPLIT[gate] {
-                    s.load(p.start.as_ptr().add(at))
-                } else {
-                    x.as_ref()[gate]
-                };
-                h.as_mut()[gate] = s.add(start, products.as_ref()[gate]);
-            }
-        }
-        let unit = block * S::LANES;
-        let at = row * p.w.blocks * S::LANES + unit;
-        let mut state = C::State::<S::V>::all(s.splat(E::ZERO));
-        // SAFETY: `Step::run` checked the slices that this cell's states need.
-        unsafe {
-            if <C::State<S::V> as List<S::V>>::LEN > 1 {
-                state.as_mut()[1] = s.load(p.c.as_ptr().add(at));
-            } else {
-                state.as_mut()[0] = s.load(p.h_prev.as_ptr().add(row * p.h_stride + unit));
-            }
-            let next = C::forward::<E, S>(s, x, h, state);
-            s.store(next.as_ref()[0], p.h.as_mut_ptr().add(at));
-            if <C::State<S::V> as List<S::V>>::LEN > 1 {
-                s.store(next.as_ref()[1], p.c.as_mut_ptr().add(at));
-            }
-        }
-    }
-}
-
-impl<E: Element, S: Simd<E>, C: Cell> Tile for StepTile<'_, E, S, C> {
-    const GATES: usize = <C::Gates<S::V> as List<S::V>>::LEN;
-    const REGISTERS: usize = S::REGISTERS;
-
-    #[inline(always)]
-    unsafe fn run<const R: usize, const N: usize, const Q: usize>(
-        &mut self,
-        row: usize,
-        block: usize,
-    ) {
-        // SAFETY: `Step::run` checked every slice against the rows and blocks.
-        unsafe {
-            let p = &self.step;
-            let mut w = [p.w.data.as_ptr(); N];
-            for n in 0..N {
-                w[n] = w[n].add((block + n) * p.w.block_len());
-            }
-            let mut h = [p.h_prev.as_ptr(); R];
-            for r in 0..R {
-                h[r] = h[r].add((row + r) * p.h_stride);
-            }
-            let products = multiply::<_, _, _, R, N, Q>(self.s, w, h, p.w.inputs);
-            for r in 0..R {
-                for n in 0..N {
-                    self.finish(row + r, block + n, products[r][n]);
-                }
             }
         }
     }

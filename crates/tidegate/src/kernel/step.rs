@@ -1,0 +1,151 @@
+//! One step of a cell for many rows.
+#![allow(unsafe_code, reason = "bounds are checked once per call, not once per multiply-add")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "rows, blocks and gates index several lists at once"
+)]
+
+use core::marker::PhantomData;
+
+use tidegate_simd::{Element, Simd};
+
+use super::pack::Packed;
+use super::tile::{Matrix, Tile, multiply, rows_at, walk};
+use crate::cell::{Cell, List};
+
+/// One step of a cell for many rows.
+///
+/// Rows of `h_prev` are `h_stride` long, rows of `h` and `c` are `blocks * lanes`: the padding is
+/// computed like any unit, from zero weights.
+pub(crate) struct Step<'a, E> {
+    /// `W_hh`, packed.
+    pub(crate) w: &'a Packed<E>,
+    /// `b_hh` of the gates that are split, `[w.width()]`.
+    pub(crate) start: &'a [E],
+    /// `b + W_ih x` of each row, `[rows, w.width()]`.
+    pub(crate) sums: &'a [E],
+    /// The state before the step, `[rows, h_stride]`.
+    pub(crate) h_prev: &'a [E],
+    /// Elements from one row of `h_prev` to the next.
+    pub(crate) h_stride: usize,
+    /// The state after the step, `[rows, blocks * lanes]`.
+    pub(crate) h: &'a mut [E],
+    /// The cell state, replaced in place, `[rows, blocks * lanes]`; empty if the cell has none.
+    pub(crate) c: &'a mut [E],
+    /// Number of rows.
+    pub(crate) rows: usize,
+    /// Whether to begin with the last block.
+    pub(crate) backwards: bool,
+}
+
+impl<E: Element> Step<'_, E> {
+    /// Runs the step with cell `C`.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
+        let w = Matrix::new::<S, C::Gates<S::V>>(self.w);
+        let (rows, width) = (self.rows, w.width::<S, C::Gates<S::V>>());
+        let states = <C::State<S::V> as List<S::V>>::LEN;
+        let units = w.blocks * S::LANES;
+        assert_eq!(self.start.len(), width);
+        assert!(self.sums.len() >= rows * width);
+        assert!(self.h_stride >= w.inputs && self.h_prev.len() >= rows * self.h_stride);
+        // A cell without projection reads its own units of `h_prev`, padding included.
+        assert!(states > 1 || self.h_stride >= units);
+        assert!(self.h.len() >= rows * units);
+        assert!(self.c.len() >= (states - 1) * rows * units);
+        let mut tile = StepTile {
+            s,
+            w,
+            width,
+            units,
+            start: self.start.as_ptr(),
+            sums: self.sums.as_ptr(),
+            h_prev: self.h_prev.as_ptr(),
+            h_stride: self.h_stride,
+            h: self.h.as_mut_ptr(),
+            c: self.c.as_mut_ptr(),
+            cell: PhantomData::<C>,
+        };
+        // SAFETY: the lengths were just compared with the rows and blocks.
+        unsafe { walk(&mut tile, rows, w.blocks, self.backwards) }
+    }
+}
+
+/// [`Step`] by value.
+struct StepTile<E, S, C> {
+    s: S,
+    w: Matrix<E>,
+    width: usize,
+    units: usize,
+    start: *const E,
+    sums: *const E,
+    h_prev: *const E,
+    h_stride: usize,
+    h: *mut E,
+    c: *mut E,
+    cell: PhantomData<C>,
+}
+
+impl<E: Element, S: Simd<E>, C: Cell> StepTile<E, S, C> {
+    /// Runs the cell on one row and block, from the products to the state.
+    ///
+    /// # Safety
+    /// The row and block must exist.
+    #[inline(always)]
+    unsafe fn finish(&mut self, row: usize, block: usize, products: C::Gates<S::V>) {
+        let s = self.s;
+        let gates = <C::Gates<S::V> as List<S::V>>::LEN;
+        let mut x = C::Gates::<S::V>::all(s.splat(E::ZERO));
+        let mut h = products;
+        for gate in 0..gates {
+            let at = (block * gates + gate) * S::LANES;
+            // SAFETY: `Step::run` checked both slices against the rows and blocks.
+            unsafe {
+                let sum = s.load(self.sums.add(row * self.width + at));
+                x.as_mut()[gate] = sum;
+                let start = if C::SPLIT[gate] { s.load(self.start.add(at)) } else { sum };
+                h.as_mut()[gate] = s.add(start, products.as_ref()[gate]);
+            }
+        }
+        let unit = block * S::LANES;
+        let at = row * self.units + unit;
+        let mut state = C::State::<S::V>::all(s.splat(E::ZERO));
+        // SAFETY: `Step::run` checked the slices that this cell's states need.
+        unsafe {
+            if <C::State<S::V> as List<S::V>>::LEN > 1 {
+                state.as_mut()[1] = s.load(self.c.add(at));
+            } else {
+                state.as_mut()[0] = s.load(self.h_prev.add(row * self.h_stride + unit));
+            }
+            let next = C::forward::<E, S>(s, x, h, state);
+            s.store(next.as_ref()[0], self.h.add(at));
+            if <C::State<S::V> as List<S::V>>::LEN > 1 {
+                s.store(next.as_ref()[1], self.c.add(at));
+            }
+        }
+    }
+}
+
+impl<E: Element, S: Simd<E>, C: Cell> Tile for StepTile<E, S, C> {
+    const GATES: usize = <C::Gates<S::V> as List<S::V>>::LEN;
+    const REGISTERS: usize = S::REGISTERS;
+
+    #[inline(always)]
+    unsafe fn run<const R: usize, const N: usize, const Q: usize>(
+        &mut self,
+        row: usize,
+        block: usize,
+    ) {
+        // SAFETY: `Step::run` checked every slice against the rows and blocks.
+        unsafe {
+            let w = self.w.blocks_at::<S, C::Gates<S::V>, N>(block);
+            let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
+            let products = multiply::<_, _, C::Gates<S::V>, R, N, Q>(self.s, w, h, self.w.inputs);
+            for r in 0..R {
+                for n in 0..N {
+                    self.finish(row + r, block + n, products[r][n]);
+                }
+            }
+        }
+    }
+}

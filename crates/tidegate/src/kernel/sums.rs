@@ -1,0 +1,111 @@
+//! Sums of many rows at once.
+#![allow(unsafe_code, reason = "bounds are checked once per call, not once per multiply-add")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "rows, blocks and gates index several lists at once"
+)]
+
+use core::marker::PhantomData;
+
+use tidegate_simd::{Element, Kernel, Simd};
+
+use super::pack::Packed;
+use super::tile::{Matrix, Tile, multiply, rows_at, walk};
+use crate::cell::List;
+
+/// Sums of many rows: `out[row] = start + W x[row]`.
+pub(crate) struct Sums<'a, E> {
+    /// The matrix, packed.
+    pub(crate) w: &'a Packed<E>,
+    /// What each sum starts from, `[w.width()]`.
+    pub(crate) start: &'a [E],
+    /// The rows, `[rows, x_stride]`, of which the first `K` elements of each are read.
+    pub(crate) x: &'a [E],
+    /// Elements from one row of `x` to the next.
+    pub(crate) x_stride: usize,
+    /// The sums, `[rows, w.width()]`.
+    pub(crate) out: &'a mut [E],
+    /// Number of rows.
+    pub(crate) rows: usize,
+}
+
+impl<E: Element> Kernel<E> for Sums<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<E>>(self, s: S) {
+        match self.w.gates {
+            4 => self.run_list::<S, [S::V; 4]>(s),
+            3 => self.run_list::<S, [S::V; 3]>(s),
+            1 => self.run_list::<S, [S::V; 1]>(s),
+            gates => unreachable!("no cell has {gates} gates"),
+        }
+    }
+}
+
+impl<E: Element> Sums<'_, E> {
+    /// Computes the sums, with `L` the list of the matrix's gates.
+    #[inline(always)]
+    fn run_list<S: Simd<E>, L: List<S::V>>(self, s: S) {
+        let w = Matrix::new::<S, L>(self.w);
+        let (rows, width) = (self.rows, w.width::<S, L>());
+        assert_eq!(self.start.len(), width);
+        assert!(rows == 0 || self.x.len() >= (rows - 1) * self.x_stride + w.inputs);
+        assert!(self.out.len() >= rows * width);
+        let mut tile = SumsTile {
+            s,
+            w,
+            width,
+            start: self.start.as_ptr(),
+            x: self.x.as_ptr(),
+            x_stride: self.x_stride,
+            out: self.out.as_mut_ptr(),
+            list: PhantomData::<L>,
+        };
+        // SAFETY: the lengths were just compared with the rows and blocks.
+        unsafe { walk(&mut tile, rows, w.blocks, false) }
+    }
+}
+
+/// [`Sums`] by value.
+struct SumsTile<E, S, L> {
+    s: S,
+    w: Matrix<E>,
+    width: usize,
+    start: *const E,
+    x: *const E,
+    x_stride: usize,
+    out: *mut E,
+    list: PhantomData<L>,
+}
+
+impl<E: Element, S: Simd<E>, L: List<S::V>> Tile for SumsTile<E, S, L> {
+    const GATES: usize = L::LEN;
+    const REGISTERS: usize = S::REGISTERS;
+
+    #[inline(always)]
+    unsafe fn run<const R: usize, const N: usize, const Q: usize>(
+        &mut self,
+        row: usize,
+        block: usize,
+    ) {
+        let (s, vectors) = (self.s, L::LEN * S::LANES);
+        // SAFETY: `Sums::run_list` checked every slice against the rows and blocks.
+        unsafe {
+            let w = self.w.blocks_at::<S, L, N>(block);
+            let x = rows_at::<E, R>(self.x, self.x_stride, row);
+            let products = multiply::<_, _, L, R, N, Q>(s, w, x, self.w.inputs);
+            let start = self.start.add(block * vectors);
+            for r in 0..R {
+                let out = self.out.add((row + r) * self.width + block * vectors);
+                for n in 0..N {
+                    for gate in 0..L::LEN {
+                        let at = n * vectors + gate * S::LANES;
+                        let sum = s.add(s.load(start.add(at)), products[r][n].as_ref()[gate]);
+                        s.store(sum, out.add(at));
+                    }
+                }
+            }
+        }
+    }
+}
