@@ -33,6 +33,7 @@
 mod buffer;
 mod cell;
 mod cells;
+mod check;
 mod config;
 mod element;
 mod error;
@@ -40,6 +41,8 @@ mod forward;
 mod generator;
 mod kernel;
 mod layers;
+mod options;
+mod packed;
 mod params;
 mod rnn;
 mod rows;
@@ -47,6 +50,7 @@ mod scan;
 mod sequence;
 mod state_dict;
 mod stream;
+mod team;
 mod tensor;
 mod threads;
 mod view;
@@ -57,13 +61,14 @@ pub use cells::{GruCell, LstmCell, RnnCell};
 pub use config::{Config, Mode};
 pub use element::Element;
 pub use error::Error;
-pub use forward::{Options, Output, OutputMut, State};
 pub use generator::{Generator, manual_seed};
 pub use layers::{Builder, Gru, Layer, Lstm, Nonlinearity, Rnn};
+pub use options::{Options, Output, OutputMut, State};
+pub use packed::PackedOutput;
 pub use rnn::RnnBase;
 pub use sequence::{
-    PackedOutput, PackedSequence, PaddingSide, invert_permutation, pack_padded_sequence,
-    pack_sequence, pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
+    PackedSequence, PaddingSide, invert_permutation, pack_padded_sequence, pack_sequence,
+    pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
 };
 pub use state_dict::StateDict;
 pub use stream::Stream;

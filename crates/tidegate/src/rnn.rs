@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tidegate_simd::Level;
 
-use crate::forward::{Dims, OutputMut, check_input};
+use crate::check::check_input;
 use crate::generator::with_global;
 use crate::weights::Direction;
 use crate::{
-    Config, Element, Error, Generator, Options, Output, StateDict, Stream, Tensor, View, Workspace,
-    params,
+    Config, Element, Error, Generator, Options, Output, OutputMut, StateDict, Stream, Tensor, View,
+    Workspace, params,
 };
 
 /// A stack of recurrent layers of any [`Mode`](crate::Mode), as PyTorch's `RNNBase`.
@@ -175,7 +175,7 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// As [`forward_with`](Self::forward_with), for what concerns `x` alone.
     pub fn empty_output<'a>(&self, x: impl Into<View<'a, E>>) -> Result<Output<E>, Error> {
-        check_input(self.config(), &x.into()).map(|dims: Dims| dims.output(self.config()))
+        check_input(self.config(), &x.into()).map(|dims| dims.output(self.config()))
     }
 
     /// A stream of `batch` sequences from zero states: one step or chunk per call.

@@ -2,9 +2,8 @@
 
 use core::cmp::Reverse;
 
-use crate::forward::{InitialState, Job, OutputMut};
-use crate::rows::{Batch, RowsIn, RowsOut};
-use crate::{Element, Error, Options, RnnBase, Tensor, View, Workspace};
+use crate::rows::Batch;
+use crate::{Element, Error, Tensor, View};
 
 /// Sequences of different lengths without padding, as PyTorch's `PackedSequence`.
 ///
@@ -12,9 +11,9 @@ use crate::{Element, Error, Options, RnnBase, Tensor, View, Workspace};
 /// that have one, and so on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackedSequence<E> {
-    data: Tensor<E>,
-    batch_sizes: Vec<usize>,
-    sorted_indices: Option<Vec<usize>>,
+    pub(crate) data: Tensor<E>,
+    pub(crate) batch_sizes: Vec<usize>,
+    pub(crate) sorted_indices: Option<Vec<usize>>,
     unsorted_indices: Option<Vec<usize>>,
     /// `[T + 1]`: row of `data` at which each step begins, and the total.
     offsets: Vec<usize>,
@@ -93,7 +92,18 @@ impl<E: Element> PackedSequence<E> {
         (0..batch).map(|b| length(self.unsorted_indices.as_ref().map_or(b, |u| u[b]))).collect()
     }
 
-    fn batch(&self) -> Batch<'_> {
+    /// The same sequences with other rows, as many.
+    pub(crate) fn with_data(&self, data: Tensor<E>) -> Self {
+        Self {
+            data,
+            batch_sizes: self.batch_sizes.clone(),
+            sorted_indices: self.sorted_indices.clone(),
+            unsorted_indices: self.unsorted_indices.clone(),
+            offsets: self.offsets.clone(),
+        }
+    }
+
+    pub(crate) fn batch(&self) -> Batch<'_> {
         Batch::Ragged { rows: self.batch_sizes[0], offsets: &self.offsets }
     }
 
@@ -347,66 +357,4 @@ pub fn unpad_sequence<'a, E: Element>(
 pub fn unpack_sequence<E: Element>(sequence: &PackedSequence<E>) -> Result<Vec<Tensor<E>>, Error> {
     let (padded, lengths) = pad_packed_sequence(sequence, true, E::ZERO, None)?;
     unpad_sequence(&padded, &lengths, true)
-}
-
-/// The results of a packed call: the packed output, `h_n`, and `c_n` of an LSTM.
-pub type PackedOutput<E> = (PackedSequence<E>, Tensor<E>, Option<Tensor<E>>);
-
-impl<E: Element> RnnBase<E> {
-    /// Runs the layer over a packed sequence of `data: [rows, I]`; `batch_first` has no meaning
-    /// here. Initial and final states are in the order of the caller's sequences.
-    ///
-    /// # Errors
-    /// If the rows or a state have the wrong shape; [`Error::InconsistentPack`] if `options`
-    /// has lengths, since the sequence has its own.
-    pub fn forward_packed(
-        &self,
-        x: &PackedSequence<E>,
-        options: Options<'_, E>,
-    ) -> Result<PackedOutput<E>, Error> {
-        let config = self.config();
-        if options.lengths.is_some() {
-            return Err(Error::InconsistentPack { reason: "lengths given beside it" });
-        }
-        let shape = x.data.shape();
-        if shape.len() != 2 {
-            let (tensor, got) = ("packed input", shape.len());
-            return Err(Error::Dimensions { tensor, expected: "2D", got });
-        }
-        if shape[1] != config.input_size {
-            return Err(Error::InputSize { expected: config.input_size, got: shape[1] });
-        }
-        let (batch, rows) = (x.batch(), x.batch_sizes[0]);
-        let state = match options.state {
-            Some(state) => Some(InitialState::check(config, rows, state)?),
-            None => None,
-        };
-
-        let width = config.num_directions() * config.output_size();
-        let scans = config.num_layers * config.num_directions();
-        let mut output = Tensor::full(&[shape[0], width], E::ZERO);
-        let mut h_n = Tensor::full(&[scans, rows, config.output_size()], E::ZERO);
-        let mut c_n = config
-            .mode
-            .has_cell_state()
-            .then(|| Tensor::full(&[scans, rows, config.hidden_size], E::ZERO));
-        let out = OutputMut {
-            output: output.data_mut(),
-            h_n: h_n.data_mut(),
-            c_n: c_n.as_mut().map_or(&mut [], Tensor::data_mut),
-        };
-        let Workspace { mut between, mut masks, mut tasks, .. } = Workspace::new();
-        let job = Job {
-            batch,
-            input: RowsIn::packed(x.data.data(), &batch, config.input_size),
-            output: RowsOut::packed(out.output, &batch, width),
-            state,
-            order: x.sorted_indices.as_deref(),
-            h_n: out.h_n,
-            c_n: out.c_n,
-            dropout: options.dropout,
-        };
-        self.shared().run(job, &mut between, &mut masks, &mut tasks);
-        Ok((PackedSequence { data: output, ..x.clone() }, h_n, c_n))
-    }
 }

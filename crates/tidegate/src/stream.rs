@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
-use crate::forward::InitialState;
+use crate::check::InitialState;
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::{Carry, Scan, Scratch};

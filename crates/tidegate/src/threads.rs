@@ -1,11 +1,14 @@
 //! How work is shared out among threads.
+#![allow(unsafe_code, reason = "the items of a slice go to different threads")]
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Multiply-adds below which a second thread costs more than it saves: about a tenth of a
-/// millisecond's work, several times what starting a thread takes. A guess, not yet measured.
-const WORTH_A_THREAD: usize = 5_000_000;
+use crate::team;
+
+/// Multiply-adds below which a second thread costs more than it saves: about ten microseconds' work
+/// of a fast core, a few times what waking a parked member takes. A guess, not yet measured.
+const WORTH_A_THREAD: usize = 1_000_000;
 
 /// The number of threads set, or 0 for as many as the machine offers.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -50,16 +53,32 @@ pub(crate) fn parts(rows: usize, work: usize) -> Parts {
     Parts { rows, parts: num_threads().min(worth).min(rows).max(1) }
 }
 
-/// Calls `f` with every item and its index, each in a thread of its own but for the first.
+/// Calls `f` with every item and its index, shared out among the team.
 pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
-    let Some((first, rest)) = items.split_first_mut() else { return };
-    std::thread::scope(|scope| {
-        for (k, item) in rest.iter_mut().enumerate() {
-            let f = &f;
-            scope.spawn(move || f(k + 1, item));
-        }
-        f(0, first);
+    let count = items.len();
+    let items = Items(items.as_mut_ptr());
+    team::run(num_threads(), count, &|k| {
+        // SAFETY: `k < count`, and the team calls with every number once.
+        f(k, unsafe { items.get(k) });
     });
+}
+
+/// The items of [`for_each`], of which each thread takes its own.
+struct Items<T>(*mut T);
+
+// SAFETY: an item is handed to one thread only.
+unsafe impl<T: Send> Sync for Items<T> {}
+
+impl<T> Items<T> {
+    /// The `k`-th item.
+    ///
+    /// # Safety
+    /// There must be such an item, and nobody else may have it.
+    #[allow(clippy::mut_from_ref, reason = "each item is taken once")]
+    unsafe fn get(&self, k: usize) -> &mut T {
+        // SAFETY: the caller's.
+        unsafe { &mut *self.0.add(k) }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,187 @@
+//! Arguments of a forward call, checked once.
+
+use crate::rows::RowsIn;
+use crate::{Config, Element, Error, Output, OutputMut, State, Tensor, View};
+
+/// The sizes of a checked input.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Dims {
+    /// Number of steps, `T`.
+    pub(crate) steps: usize,
+    /// Number of sequences, `B`.
+    pub(crate) rows: usize,
+    /// Whether the input has no batch dimension.
+    pub(crate) unbatched: bool,
+}
+
+/// Checks the shape of an input as PyTorch does.
+pub(crate) fn check_input<E: Element>(config: &Config, x: &View<'_, E>) -> Result<Dims, Error> {
+    let shape = x.shape();
+    if !(2..=3).contains(&shape.len()) {
+        let got = shape.len();
+        return Err(Error::Dimensions { tensor: "input", expected: "2D or 3D", got });
+    }
+    let inputs = shape[shape.len() - 1];
+    if inputs != config.input_size {
+        return Err(Error::InputSize { expected: config.input_size, got: inputs });
+    }
+    let (steps, rows) = match (shape, config.batch_first) {
+        ([steps, _], _) => (*steps, 1),
+        ([rows, steps, _], true) | ([steps, rows, _], false) => (*steps, *rows),
+        _ => unreachable!("the number of dimensions was just checked"),
+    };
+    if steps == 0 {
+        return Err(Error::EmptySequence);
+    }
+    let dims = Dims { steps, rows, unbatched: shape.len() == 2 };
+    // A view may repeat elements (stride 0), so its sizes may exceed memory; results may not.
+    let widest = (config.num_layers * 2 * config.hidden_size).max(config.input_size);
+    let elements = steps.checked_mul(rows).and_then(|n| n.checked_mul(widest));
+    if elements.is_none_or(|n| n > isize::MAX as usize / 64) {
+        return Err(Error::TooLarge { what: "the output" });
+    }
+    Ok(dims)
+}
+
+impl Dims {
+    /// Results of the right shapes, filled with zeros.
+    pub(crate) fn output<E: Element>(&self, config: &Config) -> Output<E> {
+        let width = config.num_directions() * config.output_size();
+        let shape = match (self.unbatched, config.batch_first) {
+            (true, _) => vec![self.steps, width],
+            (false, true) => vec![self.rows, self.steps, width],
+            (false, false) => vec![self.steps, self.rows, width],
+        };
+        let state = |size| Tensor::full(&self.state_shape(config, size), E::ZERO);
+        Output {
+            output: Tensor::full(&shape, E::ZERO),
+            h_n: state(config.output_size()),
+            c_n: config.mode.has_cell_state().then(|| state(config.hidden_size)),
+        }
+    }
+
+    /// The shape of a state whose last dimension is `size`.
+    fn state_shape(&self, config: &Config, size: usize) -> Vec<usize> {
+        let scans = config.num_layers * config.num_directions();
+        if self.unbatched { vec![scans, size] } else { vec![scans, self.rows, size] }
+    }
+
+    /// Checks one state's shape and returns it as `[D*L, B, size]`.
+    fn check_state<'a, E: Element>(
+        &self,
+        config: &Config,
+        tensor: &'static str,
+        view: View<'a, E>,
+        size: usize,
+    ) -> Result<View<'a, E>, Error> {
+        let expected_dims = if self.unbatched { 2 } else { 3 };
+        if view.ndim() != expected_dims {
+            let expected = if self.unbatched {
+                "2D, as the input is unbatched"
+            } else {
+                "3D, as the input is batched"
+            };
+            return Err(Error::Dimensions { tensor, expected, got: view.ndim() });
+        }
+        let scans = config.num_layers * config.num_directions();
+        let [first, last] = [view.shape()[0], view.shape()[expected_dims - 1]];
+        let rows_match = self.unbatched || view.shape()[1] == self.rows;
+        if first != scans || last != size || !rows_match {
+            let expected = self.state_shape(config, size);
+            return Err(Error::Shape { tensor, expected, got: view.shape().to_vec() });
+        }
+        Ok(if self.unbatched { view.unsqueezed(1) } else { view })
+    }
+}
+
+/// A checked state, as rows with the step standing for layer and direction.
+#[derive(Copy, Clone)]
+pub(crate) struct InitialState<'a, E> {
+    h: View<'a, E>,
+    c: Option<View<'a, E>>,
+}
+
+impl<'a, E: Element> InitialState<'a, E> {
+    /// Checks `state` against the batch's sizes.
+    pub(crate) fn check(config: &Config, rows: usize, state: State<'a, E>) -> Result<Self, Error> {
+        Self::check_dims(config, &Dims { steps: 1, rows, unbatched: false }, state)
+    }
+
+    /// Checks `state` against an input's sizes.
+    pub(crate) fn check_dims(
+        config: &Config,
+        dims: &Dims,
+        state: State<'a, E>,
+    ) -> Result<Self, Error> {
+        let expected = config.mode.has_cell_state();
+        if state.c.is_some() != expected {
+            return Err(Error::CellState { expected });
+        }
+        let h = dims.check_state(config, "h_0", state.h, config.output_size())?;
+        let c = match state.c {
+            Some(c) => Some(dims.check_state(config, "c_0", c, config.hidden_size)?),
+            None => None,
+        };
+        Ok(Self { h, c })
+    }
+
+    /// The rows of `h` and `c`, with sequence `b` at position `order[b]`.
+    pub(crate) fn rows(self, order: Option<&'a [usize]>) -> (RowsIn<'a, E>, Option<RowsIn<'a, E>>) {
+        (RowsIn::new(self.h, order), self.c.map(|c| RowsIn::new(c, order)))
+    }
+}
+
+/// Checks the lengths of the caller's buffers.
+pub(crate) fn check_results<E: Element>(
+    config: &Config,
+    dims: &Dims,
+    out: &OutputMut<'_, E>,
+) -> Result<(), Error> {
+    let width = config.num_directions() * config.output_size();
+    let scans = config.num_layers * config.num_directions();
+    let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
+    for (tensor, got, expected) in [
+        ("output", out.output.len(), dims.steps * dims.rows * width),
+        ("h_n", out.h_n.len(), scans * dims.rows * config.output_size()),
+        ("c_n", out.c_n.len(), scans * dims.rows * cells),
+    ] {
+        if got != expected {
+            return Err(Error::Shape { tensor, expected: vec![expected], got: vec![got] });
+        }
+    }
+    Ok(())
+}
+
+/// Sorts the rows of the batch by decreasing length into `order`, equal ones as they come, and
+/// counts the packed rows before each step into `offsets`.
+///
+/// Returns whether any length is less than all steps.
+pub(crate) fn sort_lengths(
+    lengths: &[usize],
+    dims: &Dims,
+    order: &mut Vec<usize>,
+    offsets: &mut Vec<usize>,
+) -> Result<bool, Error> {
+    if lengths.len() != dims.rows {
+        return Err(Error::LengthsCount { batch: dims.rows, got: lengths.len() });
+    }
+    if let Some(row) = lengths.iter().position(|&length| length > dims.steps) {
+        let (length, max) = (lengths[row], dims.steps);
+        return Err(Error::LengthOutOfRange { row, length, min: 0, max });
+    }
+    order.clear();
+    order.extend(0..lengths.len());
+    // Unstable sorting allocates nothing; the row number makes it stable.
+    order.sort_unstable_by_key(|&row| (core::cmp::Reverse(lengths[row]), row));
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    offsets.clear();
+    offsets.push(0);
+    let mut alive = lengths.len();
+    for t in 0..longest {
+        while alive > 0 && lengths[order[alive - 1]] <= t {
+            alive -= 1;
+        }
+        offsets.push(offsets[t] + alive);
+    }
+    Ok(lengths.iter().any(|&length| length < dims.steps))
+}

@@ -1,0 +1,238 @@
+//! A small team of threads that shares out the parts of a call.
+//!
+//! Members spin for a moment after a call, since the next one is often close, and then park. The
+//! team belongs to the process that made it: after a fork the child has none of its threads, so
+//! it makes a team of its own and leaves the parent's memory alone.
+#![allow(unsafe_code, reason = "a job borrows from the stack of the caller, who waits for it")]
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::hint::spin_loop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a member looks for the next call before it parks: several times the pause between two
+/// calls of a program that does little else. A guess, not yet measured.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The parts of one call.
+type Job<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// The process's team, or null; never freed.
+static TEAM: AtomicPtr<Team> = AtomicPtr::new(core::ptr::null_mut());
+
+struct Team {
+    /// The process whose threads the members are.
+    process: u32,
+    /// Whether a call is using the team.
+    busy: AtomicBool,
+    /// Number of members there are, beside the callers.
+    members: AtomicUsize,
+    /// Counts the calls; members wait for it to change.
+    call: AtomicUsize,
+    /// The current call's job while members may still join it.
+    job: Mutex<Option<Job<'static>>>,
+    /// The part to take next.
+    next: AtomicUsize,
+    /// Number of parts of the current call.
+    parts: AtomicUsize,
+    /// Members that have joined the current call and not finished. Grows under the lock of `job`.
+    working: AtomicUsize,
+    /// Whether a part of the current call panicked.
+    panicked: AtomicBool,
+    /// What parked members wait for; guards nothing but their going to sleep.
+    sleep: Mutex<()>,
+    wake: Condvar,
+}
+
+/// Calls `job` with every number below `parts`, on up to `threads` threads.
+///
+/// Runs everything on the calling thread while another call uses the team, as a nested call does.
+///
+/// # Panics
+/// If `job` does.
+pub(crate) fn run(threads: usize, parts: usize, job: Job<'_>) {
+    let helpers = threads.min(parts).saturating_sub(1);
+    let team = if helpers > 0 { Team::current() } else { None };
+    match team.filter(|team| !team.busy.swap(true, Ordering::Acquire)) {
+        Some(team) => team.run(helpers, parts, job),
+        None => (0..parts).for_each(job),
+    }
+}
+
+impl Team {
+    /// This process's team, made if there is none.
+    fn current() -> Option<&'static Team> {
+        let process = std::process::id();
+        let team = TEAM.load(Ordering::Acquire);
+        // SAFETY: a pointer stored in `TEAM` came from a leaked box.
+        if let Some(team) = unsafe { team.as_ref() }.filter(|team| team.process == process) {
+            return Some(team);
+        }
+        let fresh = Box::into_raw(Box::new(Team {
+            process,
+            busy: AtomicBool::new(false),
+            members: AtomicUsize::new(0),
+            call: AtomicUsize::new(0),
+            job: Mutex::new(None),
+            next: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
+            working: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+        }));
+        // Of two threads that get here at once, one is late; its call runs without a team.
+        match TEAM.compare_exchange(team, fresh, Ordering::AcqRel, Ordering::Acquire) {
+            // SAFETY: just leaked.
+            Ok(_) => Some(unsafe { &*fresh }),
+            Err(_) => {
+                // SAFETY: nobody else has seen it.
+                drop(unsafe { Box::from_raw(fresh) });
+                None
+            }
+        }
+    }
+
+    /// Runs a call; `busy` is set, and cleared at the end.
+    fn run(&'static self, helpers: usize, parts: usize, job: Job<'_>) {
+        self.grow(helpers);
+        self.next.store(0, Ordering::Relaxed);
+        self.parts.store(parts, Ordering::Relaxed);
+        self.panicked.store(false, Ordering::Relaxed);
+        // SAFETY: only the lifetime changes. Members join a job while it is here and use it while
+        // they count as working; this function takes it away and waits for them.
+        let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
+        *self.lock_job() = Some(shared);
+        {
+            let _guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            self.call.fetch_add(1, Ordering::Release);
+        }
+        self.wake.notify_all();
+
+        let own = catch_unwind(AssertUnwindSafe(|| self.take_parts(job)));
+        *self.lock_job() = None;
+        while self.working.load(Ordering::Acquire) > 0 {
+            spin_loop();
+        }
+        let panicked = self.panicked.load(Ordering::Relaxed);
+        self.busy.store(false, Ordering::Release);
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
+        assert!(!panicked, "a thread of the team panicked");
+    }
+
+    fn lock_job(&self) -> std::sync::MutexGuard<'_, Option<Job<'static>>> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs parts until none is left.
+    fn take_parts(&self, job: Job<'_>) {
+        let parts = self.parts.load(Ordering::Relaxed);
+        loop {
+            let part = self.next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return;
+            }
+            job(part);
+        }
+    }
+
+    /// Starts members until there are `wanted`, or no more threads can be had.
+    fn grow(&'static self, wanted: usize) {
+        let mut members = self.members.load(Ordering::Relaxed);
+        while members < wanted {
+            let seen = self.call.load(Ordering::Relaxed);
+            let member = std::thread::Builder::new().name("tidegate".to_string());
+            if member.spawn(move || self.serve(seen)).is_err() {
+                break;
+            }
+            members += 1;
+        }
+        self.members.store(members, Ordering::Relaxed);
+    }
+
+    /// The life of a member that has seen the calls up to `seen`.
+    fn serve(&self, mut seen: usize) -> ! {
+        loop {
+            self.wait(seen);
+            seen = self.call.load(Ordering::Acquire);
+            let Some(job) = self.join() else { continue };
+            if catch_unwind(AssertUnwindSafe(|| self.take_parts(job))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.working.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Joins the current call, if it is not over.
+    fn join(&self) -> Option<Job<'static>> {
+        let job = self.lock_job();
+        if job.is_some() {
+            self.working.fetch_add(1, Ordering::Relaxed);
+        }
+        *job
+    }
+
+    /// Waits until there has been a call after `seen`.
+    fn wait(&self, seen: usize) {
+        let start = Instant::now();
+        while start.elapsed() < SPIN {
+            for _ in 0..100 {
+                if self.call.load(Ordering::Acquire) != seen {
+                    return;
+                }
+                spin_loop();
+            }
+        }
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.call.load(Ordering::Acquire) == seen {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(threads: usize, parts: usize) -> usize {
+        let total = AtomicUsize::new(0);
+        run(threads, parts, &|part| {
+            total.fetch_add(part + 1, Ordering::Relaxed);
+        });
+        total.into_inner()
+    }
+
+    #[test]
+    fn every_part_runs_once() {
+        for round in 0..2000 {
+            let (threads, parts) = (round % 5, round % 9);
+            assert_eq!(sum(threads, parts), parts * (parts + 1) / 2);
+            if round % 500 == 0 {
+                std::thread::sleep(SPIN * 4); // let the members park
+            }
+        }
+    }
+
+    #[test]
+    fn calls_at_once_and_nested_calls_all_finish() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        run(3, 4, &|_| assert_eq!(sum(2, 3), 6));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_lives_on() {
+        let result = catch_unwind(|| run(3, 8, &|part| assert!(part != 5, "part five")));
+        assert!(result.is_err());
+        assert_eq!(sum(3, 8), 36);
+    }
+}
