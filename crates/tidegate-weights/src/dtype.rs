@@ -1,0 +1,149 @@
+//! Element types, and their numbers as `f32` or `f64`.
+
+use core::fmt;
+
+use half::{bf16, f16};
+use tidegate::Element;
+
+use crate::Error;
+
+/// The element type of a tensor in a file.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dtype {
+    /// 16-bit floating point, IEEE 754.
+    F16,
+    /// 16-bit floating point with the exponent of `f32`.
+    Bf16,
+    /// 32-bit floating point.
+    F32,
+    /// 64-bit floating point.
+    F64,
+    /// Truth values, one byte each.
+    Bool,
+    /// Unsigned 8-bit integers.
+    U8,
+    /// Signed 8-bit integers.
+    I8,
+    /// Unsigned 16-bit integers.
+    U16,
+    /// Signed 16-bit integers.
+    I16,
+    /// Unsigned 32-bit integers.
+    U32,
+    /// Signed 32-bit integers.
+    I32,
+    /// Unsigned 64-bit integers.
+    U64,
+    /// Signed 64-bit integers.
+    I64,
+    /// A type that is not read: complex, 8-bit floating point, text.
+    Other,
+}
+
+impl Dtype {
+    /// Bytes of one element; `None` for [`Dtype::Other`].
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Self::Bool | Self::U8 | Self::I8 => Some(1),
+            Self::F16 | Self::Bf16 | Self::U16 | Self::I16 => Some(2),
+            Self::F32 | Self::U32 | Self::I32 => Some(4),
+            Self::F64 | Self::U64 | Self::I64 => Some(8),
+            Self::Other => None,
+        }
+    }
+
+    /// Whether the elements are real floating-point numbers, as parameters are.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
+    }
+
+    /// PyTorch's name of the type, such as `float32`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+            Self::Bool => "bool",
+            Self::U8 => "uint8",
+            Self::I8 => "int8",
+            Self::U16 => "uint16",
+            Self::I16 => "int16",
+            Self::U32 => "uint32",
+            Self::I32 => "int32",
+            Self::U64 => "uint64",
+            Self::I64 => "int64",
+            Self::Other => "another type",
+        }
+    }
+
+    /// The little-endian floating-point elements of `bytes` as `E`: exact from fewer bits to more,
+    /// rounded to the nearest from `f64` to `f32`. `None` if the type is not floating point.
+    pub(crate) fn decode<E: Element>(self, bytes: &[u8]) -> Option<Result<Vec<E>, Error>> {
+        Some(match self {
+            Self::F16 => collect(bytes, |b| f16::from_le_bytes(b).to_f64()),
+            Self::Bf16 => collect(bytes, |b| bf16::from_le_bytes(b).to_f64()),
+            Self::F32 => collect(bytes, |b| f64::from(f32::from_le_bytes(b))),
+            Self::F64 => collect(bytes, f64::from_le_bytes),
+            _ => return None,
+        })
+    }
+}
+
+/// Writes PyTorch's name of the type.
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn collect<const N: usize, E: Element>(
+    bytes: &[u8],
+    number: impl Fn([u8; N]) -> f64,
+) -> Result<Vec<E>, Error> {
+    let elements = bytes.as_chunks::<N>().0;
+    let mut values = reserve(elements.len())?;
+    values.extend(elements.iter().map(|element| E::from_f64(number(*element))));
+    Ok(values)
+}
+
+/// An empty vector with room for `count` elements.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, Error> {
+    let mut values = Vec::new();
+    match values.try_reserve_exact(count) {
+        Ok(()) => Ok(values),
+        Err(_) => Err(Error::OutOfMemory { bytes: count.saturating_mul(size_of::<T>()) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one<E: Element>(dtype: Dtype, bytes: &[u8]) -> E {
+        dtype.decode(bytes).expect("floating point").expect("memory")[0]
+    }
+
+    #[test]
+    fn numbers_keep_their_value() {
+        assert_eq!(one::<f32>(Dtype::F16, &[0x00, 0xc0]), -2.0);
+        assert_eq!(one::<f32>(Dtype::F16, &[0x01, 0x00]), 2f32.powi(-24));
+        assert_eq!(one::<f64>(Dtype::F16, &[0x00, 0x7c]), f64::INFINITY);
+        assert_eq!(one::<f32>(Dtype::Bf16, &[0x80, 0x3f]), 1.0);
+        assert_eq!(one::<f32>(Dtype::Bf16, &[0x01, 0x00]), f32::from_bits(0x0001_0000));
+        for bits in [0, 1, 0x8000_0000, 0x7f7f_ffff, 0xff80_0000, 0x3dcc_cccd] {
+            let x = f32::from_bits(bits);
+            assert_eq!(one::<f32>(Dtype::F32, &x.to_le_bytes()).to_bits(), bits);
+            assert_eq!(one::<f64>(Dtype::F32, &x.to_le_bytes()), f64::from(x));
+        }
+        assert!(one::<f32>(Dtype::F32, &f32::NAN.to_le_bytes()).is_nan());
+        // The double nearest to 0.1 rounds to the float nearest to 0.1.
+        assert_eq!(one::<f32>(Dtype::F64, &0.1f64.to_le_bytes()), 0.1f32);
+        assert_eq!(one::<f64>(Dtype::F64, &0.1f64.to_le_bytes()), 0.1f64);
+        assert!(Dtype::I64.decode::<f32>(&[0; 8]).is_none());
+    }
+}
