@@ -49,3 +49,8 @@ pub use error::Error;
 pub use format::Format;
 pub use limits::{ALLOWANCE, EXPANSION, MAX_DIMS};
 pub use write::write_safetensors;
+
+/// The README's examples, compiled; those that need no file are run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,56 @@
+//! A dense array, and how files spell the two element types that layers compute in.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use tidegate::Element;
+
+/// An element type of the computation, and how files spell it.
+pub(crate) trait Scalar: Element + Debug + FromStr {
+    /// NumPy's name.
+    const NUMPY: &'static str;
+    /// The type string of a little-endian `.npy` header.
+    const DESCR: &'static str;
+    /// The nearest value, rounded once.
+    fn from_integer(value: i128) -> Self;
+    /// Appends the little-endian bytes.
+    fn append_bytes(self, bytes: &mut Vec<u8>);
+}
+
+impl Scalar for f32 {
+    const NUMPY: &'static str = "float32";
+    const DESCR: &'static str = "<f4";
+    fn from_integer(value: i128) -> Self {
+        value as f32
+    }
+    fn append_bytes(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
+impl Scalar for f64 {
+    const NUMPY: &'static str = "float64";
+    const DESCR: &'static str = "<f8";
+    fn from_integer(value: i128) -> Self {
+        value as f64
+    }
+    fn append_bytes(self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.to_le_bytes());
+    }
+}
+
+/// A dense array, row-major: `data.len()` is the product of `shape`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Array<E> {
+    /// The length of each axis, outermost first.
+    pub(crate) shape: Vec<usize>,
+    /// The elements, the last axis running fastest.
+    pub(crate) data: Vec<E>,
+}
+
+impl<E> Array<E> {
+    /// Values that lie together on the outermost axis; 1 for an array without axes.
+    pub(crate) fn row_len(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+}

@@ -1,0 +1,102 @@
+//! Rows of numbers as text: a line per row, commas between the values.
+
+use std::io::{Read, Write};
+
+use ::csv::{ReaderBuilder, StringRecord, Trim, WriterBuilder};
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{Array, Scalar};
+
+/// Reads the rows `[T, I]`. A first line without any number in it is a header and is passed over.
+///
+/// # Errors
+/// A value that is not a number, a row longer or shorter than the first, or no row at all: with the line.
+pub(super) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
+    let mut lines =
+        ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(reader);
+    let mut record = StringRecord::new();
+    let (mut rows, mut width, mut data) = (0, None, Vec::new());
+    let mut first = true;
+    while lines.read_record(&mut record)? {
+        let is_header = first && record.iter().all(|field| field.parse::<E>().is_err());
+        first = false;
+        if is_header {
+            continue;
+        }
+        let line = record.position().map_or(0, ::csv::Position::line);
+        let width = *width.get_or_insert(record.len());
+        ensure!(
+            record.len() == width,
+            "line {line} has {} values, the rows before it {width}",
+            record.len()
+        );
+        for (column, field) in record.iter().enumerate() {
+            let value = field.parse::<E>();
+            data.push(value.ok().with_context(|| {
+                format!("line {line}, value {}: '{field}' is not a number", column + 1)
+            })?);
+        }
+        rows += 1;
+    }
+    match width {
+        Some(width) => Ok(Array { shape: vec![rows, width], data }),
+        None => bail!("no row of numbers in it"),
+    }
+}
+
+/// Writes one line per row of `width` values: the shortest text that reads back as the same value.
+pub(super) fn write<E: Scalar>(writer: impl Write, width: usize, data: &[E]) -> Result<()> {
+    let mut lines = WriterBuilder::new().from_writer(writer);
+    for row in data.chunks(width.max(1)) {
+        lines.write_record(row.iter().map(|value| format!("{value:?}")))?;
+    }
+    lines.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Array<f32>> {
+        read(text.as_bytes())
+    }
+
+    #[test]
+    fn rows_with_and_without_a_header() {
+        let expected = Array { shape: vec![2, 3], data: vec![1.0, -2.5, 3e-4, 4.0, 5.0, 6.0] };
+        for text in [
+            "1,-2.5,3e-4\n4,5,6\n",
+            "a, b, c\n1, -2.5, 3e-4\n4, 5, 6",
+            "\u{feff}\"x\",y,z\r\n1,\"-2.5\",3e-4\r\n\r\n4,5,6\r\n",
+        ] {
+            assert_eq!(read_text(text).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bad_text_names_the_line() {
+        let cases = [
+            ("", "no row"),
+            ("a,b\n", "no row"),
+            ("1,2\n3\n", "line 2 has 1 values, the rows before it 2"),
+            ("a,b\n1,2\n3,x\n", "line 3, value 2: 'x' is not a number"),
+            ("1,two\n", "line 1, value 2: 'two' is not a number"),
+            ("1,\n", "line 1, value 2: '' is not a number"),
+        ];
+        for (text, expected) in cases {
+            let message = read_text(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text:?}: {message}");
+        }
+        assert!(read::<f32>(&b"1,\xff\n"[..]).is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let data = vec![0.1f32, -1e-30, 3.4e38, f32::MIN_POSITIVE, 1.0, f32::INFINITY];
+        let mut text = Vec::new();
+        write(&mut text, 2, &data).unwrap();
+        assert_eq!(text, b"0.1,-1e-30\n3.4e38,1.1754944e-38\n1.0,inf\n");
+        assert_eq!(read::<f32>(&text[..]).unwrap(), Array { shape: vec![3, 2], data });
+    }
+}
