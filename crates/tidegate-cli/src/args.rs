@@ -6,7 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::io::Format;
 
-/// PyTorch's recurrent layers (LSTM, GRU, RNN) on the CPU: a checkpoint and an array in, PyTorch's answer out.
+/// PyTorch's recurrent layers (LSTM, GRU, RNN) on the CPU: a checkpoint and an array in, PyTorch's
+/// answer out.
 #[derive(Debug, Parser)]
 #[command(
     name = "tidegate",
@@ -41,10 +42,11 @@ pub(crate) enum Command {
 }
 
 const VERIFY_HELP: &str = "\
-EXPECTED may hold `output`, `h_n`, `c_n`, in PyTorch's shapes; each that is there is compared, and at least
-one must be. An element may differ by 5e-6 + 1e-6 * |expected|; --tolerance replaces the 5e-6. NaN must
-meet NaN, and an infinity the same infinity. If EXPECTED also holds `output_f64` (output in float64, or every
-k-th row of it), the error against it is printed beside that of EXPECTED's own output.
+EXPECTED may hold `output`, `h_n` and `c_n`, in PyTorch's shapes; each that is there is compared, \
+and at least one must be. An element may differ by 5e-6 + 1e-6 * |expected|; --tolerance replaces \
+the 5e-6. NaN must meet NaN, and an infinity the same infinity. If EXPECTED also holds \
+`output_f64` (output in float64, or every k-th row of it), the error against it is printed beside \
+that of EXPECTED's own output.
 
 Example:
   tidegate verify model.pt features.npy expected.npz";
@@ -71,13 +73,15 @@ pub(crate) struct RunArgs {
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     pub(crate) job: JobArgs,
-    /// What PyTorch answered: .npz with `output`, `h_n`, `c_n` (any of them; other names are ignored)
+    /// What PyTorch answered: .npz with `output`, `h_n`, `c_n` (any of them; other names are
+    /// ignored)
     #[arg(value_name = "EXPECTED", value_parser = npz_file)]
     pub(crate) expected: PathBuf,
     #[command(flatten)]
     pub(crate) options: JobOptions,
     /// Largest difference allowed to an expected value of 0; 1e-6 * |expected| is allowed on top
-    #[arg(long, value_name = "X", default_value = "5e-6", allow_negative_numbers = true, value_parser = tolerance)]
+    #[arg(long, value_name = "X", default_value = "5e-6", value_parser = tolerance)]
+    #[arg(allow_negative_numbers = true)] // so that it is the number that is refused
     pub(crate) tolerance: f64,
 }
 
@@ -100,8 +104,8 @@ pub(crate) struct JobArgs {
     /// Checkpoint: .pt, .pth, .safetensors or .npz
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Input: .npy, .npz (its array `input`) or .csv (a row per step; - is .csv from standard input); two axes
-    /// [T, I] are one sequence, three are a batch [T, B, I]
+    /// Input: .npy, .npz (its array `input`) or .csv (a row per step; - is .csv from standard
+    /// input); two axes [T, I] are one sequence, three are a batch [T, B, I]
     #[arg(value_name = "INPUT", value_parser = array_or_pipe)]
     pub(crate) input: PathBuf,
 }
@@ -112,7 +116,8 @@ pub(crate) struct JobOptions {
     /// Layer to run, by its prefix in the checkpoint; needed only where there are several
     #[arg(long, value_name = "PREFIX")]
     pub(crate) layer: Option<String>,
-    /// Where the answer goes: .npz (`output`, `h_n`, `c_n`), .npy or .csv (output only; - is .csv on standard output)
+    /// Where the answer goes: .npz (`output`, `h_n`, `c_n`), .npy or .csv (output only; - is .csv
+    /// on standard output)
     #[arg(short, long, value_name = "OUT", value_parser = array_or_pipe)]
     pub(crate) output: Option<PathBuf>,
     /// Initial state: .npz with `h_0` and, for an LSTM, `c_0`; zeros without

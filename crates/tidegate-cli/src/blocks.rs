@@ -54,7 +54,8 @@ impl Axes {
     }
 }
 
-/// Where an array has the values of a step of a sequence, counted in groups of values of one step of one sequence.
+/// Where an array has the values of a step of a sequence, counted in groups of values of one step
+/// of one sequence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     step: usize,

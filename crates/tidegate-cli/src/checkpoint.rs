@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, bail};
 use tidegate::{Mode, RnnBase};
 use tidegate_weights::{Dtype, Layer};
 
 use crate::io::{self, Scalar};
+use crate::text;
 
 /// A checkpoint in memory.
 pub(crate) struct Checkpoint {
@@ -36,7 +37,16 @@ impl Checkpoint {
 
     /// The layer with the prefix `name`, or the only one.
     pub(crate) fn choose(&self, name: Option<&str>) -> Result<Layer> {
-        self.file.layer(name).with_context(|| self.place.clone())
+        match self.file.layer(name) {
+            Err(error @ tidegate_weights::Error::NoLayer) => {
+                let names: Vec<_> = self.tensors().collect();
+                bail!("{}: {error}; its tensors: {}", self.place, text::list(&names))
+            }
+            Err(error @ tidegate_weights::Error::SeveralLayers { .. }) => {
+                bail!("{}: {error} (--layer PREFIX)", self.place)
+            }
+            layer => layer.with_context(|| self.place.clone()),
+        }
     }
 
     /// Every recurrent layer that is whole, and what is wrong with the others.

@@ -12,7 +12,8 @@ pub(crate) struct Tolerance {
     pub(crate) relative: f64,
 }
 
-/// The relative part of every tolerance. PyTorch's own paths differ from one another by as much on real models.
+/// The relative part of every tolerance. PyTorch's own paths differ from one another by as much on
+/// real models.
 const RELATIVE: f64 = 1e-6;
 
 impl Tolerance {
@@ -80,16 +81,9 @@ impl Difference {
                 (excess, worst) = (here, Some(i));
             }
         }
-        let complaint = worst.map(|i| {
-            let (index, got, expected) = (index(i, got), ours.data[i], expected.data[i]);
-            // In the digits of the computation, if it has them.
-            let rounded = E::from_f64(expected);
-            let wanted = if rounded.to_f64() == expected { format!("{rounded:?}") } else { format!("{expected:?}") };
-            let difference = text::error(distance(got.to_f64(), expected));
-            let allowed = text::error(tolerance.at(expected));
-            format!(
-                "{name}{index:?}: expected {wanted}, got {got:?}: {difference} apart where {allowed} is allowed"
-            )
+        let complaint = worst.map(|i: usize| {
+            let element = format!("{name}{:?}", index(i, got));
+            complain(&element, ours.data[i], expected.data[i], tolerance)
         });
         Ok(Self {
             name: name.into(),
@@ -100,6 +94,21 @@ impl Difference {
             complaint,
         })
     }
+}
+
+/// What there is to say about an element beyond the tolerance.
+fn complain<E: Scalar>(element: &str, got: E, expected: f64, tolerance: Tolerance) -> String {
+    // In the digits of the computation, if it has them.
+    let rounded = E::from_f64(expected);
+    let wanted = match rounded.to_f64() == expected {
+        true => format!("{rounded:?}"),
+        false => format!("{expected:?}"),
+    };
+    let difference = text::error(distance(got.to_f64(), expected));
+    let allowed = text::error(tolerance.at(expected));
+    format!(
+        "{element}: expected {wanted}, got {got:?}: {difference} apart where {allowed} is allowed"
+    )
 }
 
 /// `|a - b|`; 0 for equal infinities and for two NaN, infinite for one NaN.
@@ -142,7 +151,7 @@ pub(crate) fn table(differences: &[Difference]) -> String {
             ),
         ]
     };
-    text::table(&[vec![heading], differences.iter().map(row).collect()].concat())
+    text::table(&[vec![heading], differences.iter().map(row).collect()].concat(), &[])
 }
 
 /// Our error and PyTorch's against the same values in float64.
@@ -155,10 +164,11 @@ pub(crate) struct AgainstExact {
 }
 
 impl AgainstExact {
-    /// Measures against `exact`, which holds every k-th row of the output; `theirs` is PyTorch's answer, if known.
+    /// Measures against `exact`, which holds every k-th row of the output; `theirs` is PyTorch's
+    /// answer, if known.
     ///
-    /// None if no k fits the shapes. Where several do (two rows of ten are every 5th to every 9th), the k is taken that
-    /// agrees best.
+    /// None if no k fits the shapes. Where several do (two rows of ten are every 5th to every 9th),
+    /// the k is taken that agrees best.
     pub(crate) fn of<E: Scalar>(
         ours: &Array<E>,
         theirs: Option<&Array<f64>>,
@@ -301,7 +311,8 @@ mod tests {
         let line = exact(&[0., 3.5, 6., 9.]).unwrap().line();
         assert_eq!(
             line,
-            "largest error against float64 (every 3rd row of output, 4 in all): tidegate 5.0e-1, PyTorch 2.5e-1"
+            "largest error against float64 (every 3rd row of output, 4 in all): \
+             tidegate 5.0e-1, PyTorch 2.5e-1"
         );
     }
 }

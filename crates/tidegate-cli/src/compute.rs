@@ -9,15 +9,16 @@ use crate::blocks::{Axes, Block, Layout, state_rows};
 use crate::io::{Array, Scalar};
 use crate::progress::Progress;
 
-/// Multiplications past which work is long enough to be done in pieces, so that its progress can be shown: about a
-/// second on one core. A guess; the result is the same on either side of it.
+/// Multiplications past which work is long enough to be done in pieces, so that its progress can be
+/// shown: about a second on one core. A guess; the result is the same on either side of it.
 const LONG: u128 = 15_000_000_000;
 
-/// Steps of a piece where nobody asked for a number. A guess: long enough that the calls cost nothing, short enough that
-/// the bar moves.
+/// Steps of a piece where nobody asked for a number. A guess: long enough that the calls cost
+/// nothing, short enough that the bar moves.
 const PIECE: usize = 256;
 
-/// Sequences of a piece, for each thread. A guess: enough that the weights are read for many sequences at once.
+/// Sequences of a piece, for each thread. A guess: enough that the weights are read for many
+/// sequences at once.
 const SEQUENCES: usize = 16;
 
 /// A layer and what it is to run on. The shapes have been checked against the layer.

@@ -24,7 +24,8 @@ pub(crate) fn choose(checkpoint: &Checkpoint, options: &JobOptions) -> Result<La
         Some(Nonlinearity::Tanh) => layer.config.mode = Mode::RnnTanh,
         Some(Nonlinearity::Relu) => layer.config.mode = Mode::RnnRelu,
         None if is_rnn(&layer) && !options.quiet => text::remark(
-            "a checkpoint does not say what an RNN applies; taking tanh (--nonlinearity relu is the other)",
+            "a checkpoint does not say what an RNN applies; taking tanh (--nonlinearity relu is the \
+             other)",
         ),
         None => {}
     }

@@ -1,7 +1,7 @@
 //! `tidegate`: runs the recurrent layers of PyTorch checkpoints, without PyTorch.
 //!
-//! Results go to standard output, everything else to standard error. The exit status is 0 for success, 1 for work that
-//! failed and 2 for bad usage.
+//! Results go to standard output, everything else to standard error. The exit status is 0 for
+//! success, 1 for work that failed and 2 for bad usage.
 
 mod args;
 mod blocks;

@@ -8,10 +8,12 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, P
 
 use crate::text;
 
-/// Work shorter than this shows nothing: a bar that flashes by tells nobody anything. A guess at what is not noticed.
+/// Work shorter than this shows nothing: a bar that flashes by tells nobody anything. A guess at
+/// what is not noticed.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// A bar with rate and time left on standard error; nothing there in a pipe, with `--quiet` or for short work.
+/// A bar with rate and time left on standard error; nothing there in a pipe, with `--quiet` or for
+/// short work.
 pub(crate) struct Progress {
     start: Instant,
     wanted: bool,

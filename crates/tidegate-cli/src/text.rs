@@ -20,14 +20,23 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Lines of columns, each column as wide as its widest cell and two spaces from the next.
-pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+/// Lines of columns, each column as wide as its widest cell and two spaces from the next; the
+/// columns whose numbers are in `right` end where their widest cell does.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]], right: &[usize]) -> String {
     let width =
         |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        let cell = |(column, cell): (usize, &String)| {
+            let width = widths[column];
+            if right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:width$}")
+            }
+        };
+        let cells = row.iter().enumerate().map(cell);
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
@@ -57,6 +66,7 @@ pub(crate) fn list(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 8;
     let shown = names.iter().take(SHOWN).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
+        0 if names.is_empty() => "none".into(),
         0 => shown,
         more => format!("{shown} and {} more", count(more)),
     }
@@ -92,7 +102,8 @@ mod tests {
     fn columns_are_aligned_without_trailing_spaces() {
         let rows = [["output", "[5998, 128]", "x"], ["h_n", "[4, 64]", ""]]
             .map(|row| row.map(String::from));
-        assert_eq!(table(&rows), "output  [5998, 128]  x\nh_n     [4, 64]\n");
+        assert_eq!(table(&rows, &[]), "output  [5998, 128]  x\nh_n     [4, 64]\n");
+        assert_eq!(table(&rows, &[0, 1]), "output  [5998, 128]  x\n   h_n      [4, 64]\n");
     }
 
     #[test]
@@ -105,7 +116,7 @@ mod tests {
             (plural(1, "step"), plural(5998, "step")),
             ("1 step".into(), "5,998 steps".into())
         );
-        assert_eq!(list(&["a", "b"]), "a, b");
+        assert_eq!((list(&[""; 0]), list(&["a", "b"])), ("none".into(), "a, b".into()));
         assert_eq!(list(&["x"; 1010]), "x, x, x, x, x, x, x, x and 1,002 more");
         let times = [120, 35_240, 1_204_000, 210_000_000, 75_300_000_000]
             .map(Duration::from_nanos)

@@ -51,7 +51,8 @@ fn help_and_version_go_to_standard_output() {
     );
 }
 
-/// A folder with `model.safetensors`: an LSTM under `encoder.`, an RNN under `decoder.rnn.`, and a head.
+/// A folder with `model.safetensors`: an LSTM under `encoder.`, an RNN under `decoder.rnn.`, and a
+/// head.
 fn two_layers() -> Folder {
     let folder = Folder::new();
     let first = layer::<f32>(lstm(|config| (config.bidirectional, config.proj_size) = (true, 2)));
@@ -91,7 +92,7 @@ fn inspect_as_json_is_an_array_of_objects() {
     assert_eq!(
         layers[1],
         json!({
-            "prefix": "encoder.", "kind": "LSTM",
+            "prefix": "encoder.", "kind": "LSTM", "cell": false,
             "constructor": "LSTM(3, 5, bidirectional=True, proj_size=2)",
             "input_size": 3, "hidden_size": 5, "num_layers": 1, "bias": true, "bidirectional": true,
             "proj_size": 2, "parameters": 300, "bytes": 1200, "dtype": "float32",

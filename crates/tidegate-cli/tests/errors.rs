@@ -24,12 +24,7 @@ fn set_up() -> Folder {
         .write("wide.npy", npy(&[6, 5], &x))
         .write("flat.npy", npy(&[30], &x))
         .write("empty.npy", ones(&[0, 3]))
-        .write(
-            "complex.npy",
-            String::from_utf8_lossy(&npy(&[1], &[0u8]))
-                .replace("|u1", "<c8")
-                .replace('\u{fffd}', ""),
-        )
+        .write("complex.npy", npy_of("<c8", &[1], &[0; 8], false))
         .write("short.npy", &npy(&[10, 3], &x)[..100])
         .write("text.npy", "hello")
         .write("text.npz", "hello")
@@ -72,7 +67,7 @@ const FAILURES: &[(&str, &[&str])] = &[
     ("run two.safetensors x.npy", &["two.safetensors: ", "--layer", "encoder", "decoder"]),
     (
         "run two.safetensors x.npy --layer middle",
-        &["two.safetensors: ", "'middle'", "encoder", "decoder"],
+        &["two.safetensors: ", "\"middle\"", "encoder", "decoder"],
     ),
     ("run both.safetensors x.npy --chunk 2", &["--chunk", "bidirectional"]),
     ("run one.safetensors x.npy --nonlinearity relu", &["--nonlinearity", "LSTM(3, 5)"]),
@@ -109,7 +104,7 @@ const FAILURES: &[(&str, &[&str])] = &[
         "convert one.safetensors nowhere/out.safetensors",
         &["nowhere/out.safetensors: ", "no folder"],
     ),
-    ("convert two.safetensors out.safetensors --layer middle", &["'middle'", "encoder"]),
+    ("convert two.safetensors out.safetensors --layer middle", &["\"middle\"", "encoder"]),
 ];
 
 /// Command lines that mean nothing, and what the one line on standard error says.
@@ -135,37 +130,31 @@ const MISUSES: &[(&str, &str)] = &[
 
 #[test]
 fn failed_work_is_one_line_and_status_1() {
-    let folder = set_up();
-    let before = folder.names();
-    for (line, parts) in FAILURES {
-        let outcome = folder.run(line);
-        let stderr = outcome.stderr;
-        assert_eq!((outcome.code, &outcome.stdout[..]), (1, ""), "{line}: {stderr}");
-        assert!(
-            stderr.starts_with("tidegate: ") && stderr.lines().count() == 1,
-            "{line}: {stderr}"
-        );
-        for part in *parts {
-            assert!(stderr.contains(part), "{line}: no '{part}' in: {stderr}");
-        }
-    }
-    assert_eq!(folder.names(), before);
+    assert_refused(1, FAILURES);
 }
 
 #[test]
 fn bad_usage_is_one_line_and_status_2() {
+    let cases: Vec<_> =
+        MISUSES.iter().map(|(line, part)| (*line, std::slice::from_ref(part))).collect();
+    assert_refused(2, &cases);
+}
+
+/// Asserts that each command line ends with the status `code`, nothing on standard output and one
+/// line on standard error, which holds the given parts; and that it leaves no file behind.
+fn assert_refused(code: i32, cases: &[(&str, &[&str])]) {
     let folder = set_up();
     let before = folder.names();
-    for (line, part) in MISUSES {
-        let outcome = folder.run(line);
-        let stderr = outcome.stderr;
-        assert_eq!((outcome.code, &outcome.stdout[..]), (2, ""), "{line}: {stderr}");
-        assert!(
-            stderr.starts_with("tidegate: ") && stderr.lines().count() == 1,
-            "{line}: {stderr}"
-        );
-        assert!(stderr.contains(part), "{line}: no '{part}' in: {stderr}");
+    let mut wrong = Vec::new();
+    for (line, parts) in cases {
+        let Outcome { code: got, stdout, stderr } = folder.run(line);
+        let one_line = stderr.starts_with("tidegate: ") && stderr.lines().count() == 1;
+        let says = parts.iter().all(|part| stderr.contains(part));
+        if got != code || !stdout.is_empty() || !one_line || !says {
+            wrong.push(format!("{line}: {got} {stdout} {stderr} lacks one of {parts:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(folder.names(), before);
 }
 
@@ -186,6 +175,36 @@ fn an_output_that_was_there_survives_failed_work() {
     );
     folder.run("run one.safetensors x.npy --output out.npz").ok();
     assert_ne!(folder.read("out.npz"), b"precious");
+}
+
+#[test]
+fn a_broken_layer_does_not_hide_the_others() {
+    let folder = Folder::new();
+    let whole = layer::<f32>(Config::new(Mode::Gru, 3, 4));
+    let tensors: Vec<_> = whole
+        .named_parameters()
+        .flat_map(|(name, tensor)| {
+            let shape = tensor.shape().to_vec();
+            let bytes = vec![0; 4 * tensor.data().len()];
+            let broken = (format!("b.{name}"), shape.clone(), bytes.clone());
+            [(format!("a.{name}"), shape, bytes), broken]
+        })
+        .filter(|(name, _, _)| name != "b.bias_hh_l0")
+        .collect();
+    save_tensors(&folder.path("model.safetensors"), Dtype::F32, &tensors);
+    folder.write("x.npy", npy(&[1, 3], &[0.0f32; 3]));
+    for option in ["", "--json"] {
+        let outcome = folder.run(&format!("inspect model.safetensors {option}"));
+        assert_eq!((outcome.code, outcome.stderr.lines().count()), (1, 1));
+        assert!(outcome.stdout.contains("GRU(3, 4)"), "{}", outcome.stdout);
+        assert!(
+            outcome.stderr.contains("model.safetensors: ")
+                && outcome.stderr.contains("b.bias_hh_l0")
+        );
+    }
+    folder.run("run model.safetensors x.npy --layer a").ok();
+    let outcome = folder.run("run model.safetensors x.npy --layer b");
+    assert!(outcome.code == 1 && outcome.stderr.contains("b.bias_hh_l0"), "{}", outcome.stderr);
 }
 
 #[cfg(target_os = "linux")]

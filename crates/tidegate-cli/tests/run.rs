@@ -147,7 +147,8 @@ fn a_batch_in_either_order_with_lengths_and_states() {
             Options { state: Some(state), lengths: Some(&[6, 0, 4]), ..Options::default() };
         let expected = layer.forward_with(view(&shape, &x), options).unwrap();
         let order = if batch_first { "--batch-first" } else { "" };
-        folder.run(&format!("run model.safetensors x.npy {order} --state state.npz --lengths lengths.npy -o out.npz")).ok();
+        let files = "--state state.npz --lengths lengths.npy --output out.npz";
+        folder.run(&format!("run model.safetensors x.npy {order} {files}")).ok();
         assert_answer(&folder, "out.npz", &expected);
     }
 }
@@ -225,6 +226,23 @@ fn one_of_several_layers_is_chosen_by_its_prefix() {
             &layer.forward_with(view(&[4, 3], &x), Options::default()).unwrap(),
         );
     }
+}
+
+#[test]
+fn a_cell_is_applied_to_every_step() {
+    let (folder, layer, x) = set_up(Config::new(Mode::Gru, 3, 4), &[6, 3]);
+    let tensors: Vec<_> = layer
+        .named_parameters()
+        .map(|(name, tensor)| {
+            let bytes = tensor.data().iter().flat_map(|value| value.to_le_bytes()).collect();
+            (name.replace("_l0", ""), tensor.shape().to_vec(), bytes)
+        })
+        .collect();
+    save_tensors(&folder.path("cell.safetensors"), Dtype::F32, &tensors);
+    folder.run("run cell.safetensors x.npy --output out.npz").ok();
+    let expected = layer.forward_with(view(&[6, 3], &x), Options::default()).unwrap();
+    assert_answer(&folder, "out.npz", &expected);
+    assert!(folder.run("inspect cell.safetensors").ok().stdout.contains("GRUCell(3, 4)"));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Three trained models on a minute of real speech: within the default tolerance of PyTorch at every element.
+//! Three trained models on a minute of real speech: within the default tolerance of PyTorch at
+//! every element.
 
 mod common;
 

@@ -11,10 +11,12 @@ use crate::compute::{InitialState, Job};
 use crate::io::{self, Array, Npz};
 use crate::text;
 
-/// What an element of the demo may differ by from PyTorch's, beside 1e-6 of its value: the tolerance of the fixtures.
+/// What an element of the demo may differ by from PyTorch's, beside 1e-6 of its value: the
+/// tolerance of the fixtures.
 const TOLERANCE: f64 = 2e-6;
 
-/// Times each layer is run; the time that is printed is the one in the middle. A guess at what settles it.
+/// Times each layer is run; the time that is printed is the one in the middle. A guess at what
+/// settles it.
 const REPETITIONS: usize = 101;
 
 const HEADING: [&str; 5] = ["", "shape", "from PyTorch", "from float64", "PyTorch from float64"];
@@ -39,7 +41,8 @@ const CASES: [Case; 2] = [
 /// Runs both, prints how far they are from PyTorch, and fails beyond the tolerance.
 pub(crate) fn run() -> Result<()> {
     let mut report = String::from(
-        "Two layers that PyTorch 2.13 saved, run here without PyTorch. The largest differences:\n\n",
+        "Two layers that PyTorch 2.13 saved, run here without PyTorch. The largest \
+         differences:\n\n",
     );
     let mut beyond = 0;
     for case in &CASES {
@@ -95,7 +98,7 @@ fn run_case(case: &Case) -> Result<(String, usize)> {
         layer,
         job.input.shape,
         text::time(typical_time(&job)?.div_f64(job.steps() as f64)),
-        text::table(&rows),
+        text::table(&rows, &[]),
     );
     Ok((text, beyond))
 }

@@ -10,7 +10,8 @@ use crate::args::InspectArgs;
 use crate::checkpoint::{self, Checkpoint};
 use crate::{io, text};
 
-/// Prints the layers as aligned lines, or as JSON; fails where there is none, or one that is broken.
+/// Prints the layers as aligned lines, or as JSON; fails where there is none, or one that is
+/// broken.
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.file)?;
     let (layers, errors) = checkpoint.layers();
@@ -36,9 +37,10 @@ fn listing(checkpoint: &Checkpoint, layers: &[Layer]) -> String {
             layer.dtype.to_string(),
         ]
     };
-    let mut listing = text::table(&layers.iter().map(row).collect::<Vec<_>>());
+    let mut listing = text::table(&layers.iter().map(row).collect::<Vec<_>>(), &[2, 3]);
     if layers.iter().any(checkpoint::is_rnn) {
-        listing += "\nA checkpoint does not say whether an RNN applies tanh or relu: tidegate run --nonlinearity chooses.\n";
+        listing += "\nA checkpoint does not say whether an RNN applies tanh or relu: \
+                    tidegate run --nonlinearity chooses.\n";
     }
     let known: HashSet<_> = layers.iter().flat_map(Layer::names).collect();
     let others: Vec<_> = checkpoint.tensors().filter(|name| !known.contains(*name)).collect();

@@ -62,7 +62,8 @@ pub(crate) fn check_output(path: &Path, input: &[usize]) -> Result<()> {
     let is_text = path == Path::new("-") || Format::of(path) == Some(Format::Csv);
     ensure!(
         !is_text || input.len() == 2,
-        "--output {}: text holds one sequence [T, D], and the input {input:?} is a batch: choose .npz or .npy",
+        "--output {}: text holds one sequence [T, D], and the input {input:?} is a batch: \
+         choose .npz or .npy",
         path.display()
     );
     if path != Path::new("-") {
@@ -80,8 +81,8 @@ fn summary<E: Scalar>(args: &RunArgs, layer: &Layer, job: &Job<E>, answer: &Answ
         answer.arrays().into_iter().map(|(name, array)| describe(name, array)).collect();
     format!(
         "{}\n{}\n{}\nNothing was written; --output result.npz keeps the answer.\n",
-        text::table(&head),
-        text::table(&rows),
+        text::table(&head, &[]),
+        text::table(&rows, &[]),
         timing(job, answer)
     )
 }

@@ -10,7 +10,8 @@ use super::{Array, Scalar};
 /// Reads the rows `[T, I]`. A first line without any number in it is a header and is passed over.
 ///
 /// # Errors
-/// A value that is not a number, a row longer or shorter than the first, or no row at all: with the line.
+/// A value that is not a number, a row longer or shorter than the first, or no row at all: with the
+/// line.
 pub(super) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
     let mut lines =
         ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(reader);

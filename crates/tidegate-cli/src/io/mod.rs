@@ -1,6 +1,7 @@
 //! Arrays from files and into files: `.npy`, `.npz` and `.csv`.
 //!
-//! Reading converts to the element type of the computation; writing keeps it. A file is written whole or not at all.
+//! Reading converts to the element type of the computation; writing keeps it. A file is written
+//! whole or not at all.
 
 mod array;
 mod csv;
@@ -49,8 +50,8 @@ pub(crate) struct Loaded<E> {
     pub(crate) stored: Option<String>,
 }
 
-/// The input of a layer: a `.npy` file, the array `input` of a `.npz` file, or a `.csv` file with a row per step
-/// (`-`: the same text from standard input).
+/// The input of a layer: a `.npy` file, the array `input` of a `.npz` file, or a `.csv` file with a
+/// row per step (`-`: the same text from standard input).
 pub(crate) fn read_input<E: Scalar>(path: &Path) -> Result<Loaded<E>> {
     if path == Path::new("-") {
         let array = csv::read(std::io::stdin().lock()).context("standard input")?;
@@ -75,7 +76,8 @@ pub(crate) fn read_lengths(path: &Path) -> Result<Vec<usize>> {
         .with_context(|| path.display().to_string())
 }
 
-/// Writes the file that the ending of `path` names: `.npz` holds all `arrays`, `.npy` and `.csv` the first of them.
+/// Writes the file that the ending of `path` names: `.npz` holds all `arrays`, `.npy` and `.csv`
+/// the first of them.
 pub(crate) fn save<E: Scalar>(path: &Path, arrays: &[(&str, &Array<E>)]) -> Result<()> {
     let Some((_, first)) = arrays.first() else { return Ok(()) };
     write_file(path, |file| match Format::of(path) {

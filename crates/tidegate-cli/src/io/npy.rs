@@ -47,8 +47,9 @@ impl Raw {
 /// Reads one array.
 ///
 /// # Errors
-/// A header that is not NumPy's, an element type other than floats, integers and bool, or fewer bytes than the shape
-/// needs. Memory grows with what the reader gives, not with what the header claims.
+/// A header that is not NumPy's, an element type other than floats, integers and bool, or fewer
+/// bytes than the shape needs. Memory grows with what the reader gives, not with what the header
+/// claims.
 pub(super) fn read(mut reader: impl Read) -> Result<Raw> {
     let Header { dtype, fortran_order, shape } = Header::read(&mut reader)?;
     let needed = shape.iter().try_fold(dtype.size, |bytes, &axis| bytes.checked_mul(axis));
@@ -108,7 +109,8 @@ pub(super) fn write<E: Scalar>(
     };
     let mut header =
         format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({axes}), }}", E::DESCR);
-    // The elements begin at a multiple of 64 bytes; 10 come before the header and a line feed ends it.
+    // The elements begin at a multiple of 64 bytes; 10 come before the header and a line feed ends
+    // it.
     while !(10 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }

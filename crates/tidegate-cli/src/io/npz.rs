@@ -65,7 +65,8 @@ impl Npz {
     }
 }
 
-/// Writes arrays under their names, uncompressed, as `numpy.savez` does. Equal arrays give equal bytes.
+/// Writes arrays under their names, uncompressed, as `numpy.savez` does. Equal arrays give equal
+/// bytes.
 pub(super) fn write<E: Scalar>(
     writer: impl Write + Seek,
     arrays: &[(&str, &Array<E>)],

@@ -13,9 +13,9 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Creates the file `path` with what `fill` writes.
 ///
-/// `fill` writes into a temporary file in the same folder, which takes the name `path` only when it is complete: an error,
-/// a full disk or a signal leaves a file that was there before as it was. A pipe or a device at `path` is written
-/// directly.
+/// `fill` writes into a temporary file in the same folder, which takes the name `path` only when it
+/// is complete: an error, a full disk or a signal leaves a file that was there before as it was. A
+/// pipe or a device at `path` is written directly.
 pub(crate) fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let place = || path.display().to_string();
     if is_special(path) {
@@ -69,7 +69,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Whether `path` is there and neither a file nor a folder: renaming onto a pipe or a device would destroy it.
+/// Whether `path` is there and neither a file nor a folder: renaming onto a pipe or a device would
+/// destroy it.
 fn is_special(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
@@ -111,7 +112,8 @@ fn unfinished() -> std::sync::MutexGuard<'static, Option<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Makes an interrupt remove the unfinished file before it ends the program, with the exit status of a shell: 130.
+/// Makes an interrupt remove the unfinished file before it ends the program, with the exit status
+/// of a shell: 130.
 fn remove_on_signal() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -7,7 +7,8 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+pub(crate) use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize_to_file};
 use tempfile::TempDir;
 use tidegate::{Config, Element, Mode, RnnBase, View};
 use zip::write::SimpleFileOptions;
@@ -134,14 +135,19 @@ pub(crate) fn npy<T: Number>(shape: &[usize], data: &[T]) -> Vec<u8> {
 /// A `.npy` file whose first axis runs fastest if `fortran`.
 pub(crate) fn npy_in_order<T: Number>(shape: &[usize], data: &[T], fortran: bool) -> Vec<u8> {
     assert_eq!(shape.iter().product::<usize>(), data.len());
+    let bytes: Vec<u8> = data.iter().flat_map(|value| value.bytes()).collect();
+    npy_of(T::DESCR, shape, &bytes, fortran)
+}
+
+/// A `.npy` file with elements of any type, given as bytes.
+pub(crate) fn npy_of(descr: &str, shape: &[usize], elements: &[u8], fortran: bool) -> Vec<u8> {
     let axes: String = shape.iter().map(|axis| format!("{axis},")).collect();
     let order = if fortran { "True" } else { "False" };
-    let header =
-        format!("{{'descr': '{}', 'fortran_order': {order}, 'shape': ({axes})}}\n", T::DESCR);
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({axes})}}\n");
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
-    bytes.extend(data.iter().flat_map(|value| value.bytes()));
+    bytes.extend(elements);
     bytes
 }
 
@@ -221,17 +227,20 @@ pub(crate) fn save_as<E: Element, T: Number>(
     layers: &[(&str, &RnnBase<E>)],
     convert: impl Fn(E) -> T,
 ) {
-    let mut tensors =
-        vec![("head.weight".to_string(), vec![1, 2], T::DTYPE, vec![0; 2 * size(T::DTYPE)])];
+    let mut tensors = vec![("head.weight".to_string(), vec![1, 2], vec![0; 2 * size(T::DTYPE)])];
     for (prefix, layer) in layers {
         for (name, tensor) in layer.named_parameters() {
             let bytes = tensor.data().iter().flat_map(|&value| convert(value).bytes()).collect();
-            tensors.push((format!("{prefix}{name}"), tensor.shape().to_vec(), T::DTYPE, bytes));
+            tensors.push((format!("{prefix}{name}"), tensor.shape().to_vec(), bytes));
         }
     }
-    let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
-        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-    });
+    save_tensors(path, T::DTYPE, &tensors);
+}
+
+/// Writes tensors, which are a name, a shape and bytes.
+pub(crate) fn save_tensors(path: &Path, dtype: Dtype, tensors: &[(String, Vec<usize>, Vec<u8>)]) {
+    let view = |shape: &Vec<usize>, bytes| TensorView::new(dtype, shape.clone(), bytes).unwrap();
+    let views = tensors.iter().map(|(name, shape, bytes)| (name, view(shape, bytes)));
     serialize_to_file(views, None, path).unwrap();
 }
 

@@ -1,4 +1,5 @@
-//! The text header of a `.npy` file: `{'descr': '<f4', 'fortran_order': False, 'shape': (5998, 40), }`.
+//! The text header of a `.npy` file: `{'descr': '<f4', 'fortran_order': False, 'shape': (5998, 40),
+//! }`.
 
 use std::io::Read;
 
@@ -8,7 +9,8 @@ use crate::io::Scalar;
 
 pub(super) const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// The longest header that is read. NumPy itself refuses more than 10,000 bytes (`max_header_size`).
+/// The longest header that is read. NumPy itself refuses more than 10,000 bytes
+/// (`max_header_size`).
 const MAX_HEADER: usize = 10_000;
 
 /// What a header says about the bytes that follow it.
