@@ -8,6 +8,7 @@ use tidegate::{Options, RnnBase, State, Tensor, View};
 use crate::blocks::{Axes, Block, Layout, state_rows};
 use crate::io::{Array, Scalar};
 use crate::progress::Progress;
+use crate::text;
 
 /// Multiplications past which work is long enough to be done in pieces, so that its progress can be
 /// shown: about a second on one core. A guess; the result is the same on either side of it.
@@ -78,6 +79,15 @@ impl<E: Scalar> Job<E> {
     /// The number of steps.
     pub(crate) fn steps(&self) -> usize {
         self.axes().map_or(0, |axes| axes.steps)
+    }
+
+    /// What `time` comes to for a step, in words.
+    pub(crate) fn per_step(&self, time: Duration) -> String {
+        let each = text::time(time.div_f64(self.steps().max(1) as f64));
+        match self.axes().and_then(|axes| axes.batch) {
+            Some(batch) => format!("{each} per step of {}", text::plural(batch, "sequence")),
+            None => format!("{each} per step"),
+        }
     }
 
     /// Computes, with a bar on a terminal for long work unless `quiet`.

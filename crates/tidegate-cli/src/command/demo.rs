@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tidegate_weights::Layer;
 
 use crate::checkpoint::Checkpoint;
 use crate::compare::{Difference, Tolerance};
@@ -61,17 +62,7 @@ fn run_case(case: &Case) -> Result<(String, usize)> {
     let checkpoint = Checkpoint::from_bytes("demo checkpoint", case.checkpoint)?;
     let layer = checkpoint.choose(None)?;
     let mut recording = Npz::new("demo recording", Cursor::new(case.recording))?;
-    let has_cell_state = layer.config.mode.has_cell_state();
-    let job = Job::<f32> {
-        layer: checkpoint.load(&layer)?,
-        input: recording.require("input")?.array,
-        state: Some(InitialState {
-            h: recording.require("h_0")?.array,
-            c: if has_cell_state { Some(recording.require("c_0")?.array) } else { None },
-        }),
-        lengths: None,
-        chunk: None,
-    };
+    let job = job(&checkpoint, &layer, &mut recording)?;
     let answer = job.run(true)?;
     let mut rows = vec![HEADING.map(String::from)];
     let mut beyond = 0;
@@ -93,14 +84,25 @@ fn run_case(case: &Case) -> Result<(String, usize)> {
         rows.push([name.into(), format!("{:?}", ours.shape), first, second, third]);
         beyond += from_theirs.beyond;
     }
-    let text = format!(
-        "{}, input {:?}: {} per step\n\n{}\n",
-        layer,
-        job.input.shape,
-        text::time(typical_time(&job)?.div_f64(job.steps() as f64)),
-        text::table(&rows, &[]),
-    );
+    let time = job.per_step(typical_time(&job)?);
+    let input = &job.input.shape;
+    let text = format!("{layer}, input {input:?}, {time}:\n\n{}\n", text::table(&rows, &[]));
     Ok((text, beyond))
+}
+
+/// The layer on what PyTorch was given.
+fn job(checkpoint: &Checkpoint, layer: &Layer, recording: &mut Npz) -> Result<Job<f32>> {
+    let has_cell_state = layer.config.mode.has_cell_state();
+    Ok(Job {
+        layer: checkpoint.load(layer)?,
+        input: recording.require("input")?.array,
+        state: Some(InitialState {
+            h: recording.require("h_0")?.array,
+            c: if has_cell_state { Some(recording.require("c_0")?.array) } else { None },
+        }),
+        lengths: None,
+        chunk: None,
+    })
 }
 
 /// The median time of a run.

@@ -98,12 +98,6 @@ fn describe<E: Scalar>(name: &str, array: &Array<E>) -> [String; 3] {
 }
 
 fn timing<E: Scalar>(job: &Job<E>, answer: &Answer<E>) -> String {
-    let steps = job.steps();
-    let each = answer.time.div_f64(steps.max(1) as f64);
-    format!(
-        "{} in {}, {} per step",
-        text::plural(steps, "step"),
-        text::time(answer.time),
-        text::time(each)
-    )
+    let steps = text::plural(job.steps(), "step");
+    format!("{steps} in {}, {}", text::time(answer.time), job.per_step(answer.time))
 }
