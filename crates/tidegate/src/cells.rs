@@ -45,12 +45,29 @@ fn step<'a, E: Element>(
         }),
         None => None,
     };
-    let result = base.forward_with(x.unsqueezed(0), Options { state, ..Options::default() })?;
+    let options = Options { state, ..Options::default() };
+    let result = base.forward_with(x.unsqueezed(0), options).map_err(without_step)?;
     let squeeze = |tensor: Tensor<E>| {
         let shape = tensor.shape()[1..].to_vec();
         tensor.reshaped(&shape)
     };
     Ok((squeeze(result.h_n), result.c_n.map(squeeze)))
+}
+
+/// The error about a state in the shapes that the cell's caller knows, which have no steps.
+fn without_step(error: Error) -> Error {
+    match error {
+        Error::Shape { tensor, expected, got } => {
+            Error::Shape { tensor, expected: expected[1..].to_vec(), got: got[1..].to_vec() }
+        }
+        Error::Dimensions { tensor, got: 3, .. } => {
+            Error::Dimensions { tensor, expected: "1D, as the input is unbatched", got: 2 }
+        }
+        Error::Dimensions { tensor, .. } => {
+            Error::Dimensions { tensor, expected: "2D, as the input is batched", got: 1 }
+        }
+        other => other,
+    }
 }
 
 /// Checks that a cell's input or state has one or two dimensions.

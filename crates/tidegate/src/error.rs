@@ -73,6 +73,11 @@ pub enum Error {
     },
     /// A sequence of no steps.
     EmptySequence,
+    /// An input without elements, of which nothing can be packed.
+    EmptyInput {
+        /// The shape given.
+        shape: Vec<usize>,
+    },
     /// The number of lengths is not the batch size.
     LengthsCount {
         /// The batch size.
@@ -181,6 +186,9 @@ impl fmt::Display for Error {
             }
             Self::EmptySequence => {
                 write!(f, "Expected sequence length to be larger than 0 in RNN")
+            }
+            Self::EmptyInput { shape } => {
+                write!(f, "Cannot pack empty tensors, but got one of shape {shape:?}")
             }
             Self::LengthsCount { batch, got } => write!(
                 f,

@@ -146,15 +146,15 @@ pub fn pack_padded_sequence<'a, E: Element>(
         return Err(Error::Dimensions { tensor, expected: "at least 2D", got });
     }
     if input.is_empty() {
-        return Err(Error::EmptySequence);
+        return Err(Error::EmptyInput { shape: input.shape().to_vec() });
     }
     let input = if batch_first { input.swapped(0, 1) } else { input };
     let (steps, batch) = (input.shape()[0], input.shape()[1]);
     if lengths.len() != batch {
         return Err(Error::LengthsCount { batch, got: lengths.len() });
     }
-    check_lengths(lengths, steps)?;
     let sorted = sorted_order(lengths, enforce_sorted)?;
+    check_lengths(lengths, steps)?;
     let source = |b: usize| sorted.as_ref().map_or(b, |sorted| sorted[b]);
 
     let longest = lengths[source(0)];

@@ -3,6 +3,7 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
 
 use crate::team;
 
@@ -12,6 +13,10 @@ const WORTH_A_THREAD: usize = 1_000_000;
 
 /// The number of threads set, or 0 for as many as the machine offers.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of threads the machine offers. Asked once: the system's answer takes files to be read
+/// and memory to be allocated.
+static OFFERED: OnceLock<usize> = OnceLock::new();
 
 /// Sets how many threads a forward call may use; 0 stands for as many as the machine offers.
 ///
@@ -23,7 +28,7 @@ pub fn set_num_threads(threads: usize) {
 /// How many threads a forward call may use.
 pub fn num_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => *OFFERED.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
         threads => threads,
     }
 }
