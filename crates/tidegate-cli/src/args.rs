@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Compare with arrays that PyTorch answered; fails beyond the tolerance
     #[command(after_help = VERIFY_HELP)]
     Verify(VerifyArgs),
+    /// Time the layers on a grid of shapes, and say how near to this machine's limit they are
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
 }
 
 const VERIFY_HELP: &str = "\
@@ -50,6 +53,28 @@ that of EXPECTED's own output.
 
 Example:
   tidegate verify model.pt features.npy expected.npz";
+
+const BENCH_HELP: &str = "\
+The limit is what this machine's cores could do at best, measured at the start: the multiply-adds, \
+the reading of the weights once a step, the sigmoids and the hyperbolic tangents. Times are medians \
+in microseconds of a call; GFLOP/s counts two operations for a multiply-add of the matrix products.
+
+Examples:
+  tidegate bench --filter step
+  tidegate bench --filter gru-seq --threads 2 --json";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Only rows with this text in their names
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Threads to use
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    pub(crate) threads: usize,
+    /// Print one JSON object a row
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {

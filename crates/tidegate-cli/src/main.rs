@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => command::run::run(args),
         Some(Command::Convert(args)) => command::convert::run(args),
         Some(Command::Verify(args)) => command::verify::run(args),
+        Some(Command::Bench(args)) => command::bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

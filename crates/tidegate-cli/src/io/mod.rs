@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 
 pub(crate) use array::{Array, Scalar};
 pub(crate) use npz::Npz;
-pub(crate) use output::{check_writable, print, write_file};
+pub(crate) use output::{check_writable, print, write_file, write_stdout};
 
 /// The kinds of array file, told by the ending of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

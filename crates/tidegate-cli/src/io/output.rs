@@ -49,7 +49,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Gives standard output to `fill`. A reader that has gone away is no error: it has what it wanted.
-pub(super) fn write_stdout(fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(crate) fn write_stdout(fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     let result = fill(&mut stdout).and_then(|()| Ok(stdout.flush()?));
     match result {
