@@ -37,6 +37,7 @@ mod check;
 mod config;
 mod element;
 mod error;
+mod exchange;
 mod forward;
 mod generator;
 mod kernel;

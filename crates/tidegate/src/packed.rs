@@ -51,7 +51,7 @@ impl<E: Element> RnnBase<E> {
             h_n: h_n.data_mut(),
             c_n: c_n.as_mut().map_or(&mut [], Tensor::data_mut),
         };
-        let Workspace { mut between, mut masks, mut tasks, .. } = Workspace::new();
+        let Workspace { mut between, mut masks, mut exchange, mut tasks, .. } = Workspace::new();
         let job = Job {
             batch,
             input: RowsIn::packed(x.data.data(), &batch, config.input_size),
@@ -62,7 +62,7 @@ impl<E: Element> RnnBase<E> {
             c_n: out.c_n,
             dropout: options.dropout,
         };
-        self.shared().run(job, &mut between, &mut masks, &mut tasks);
+        self.shared().run(job, &mut between, &mut masks, &mut exchange, &mut tasks);
         Ok((x.with_data(output), h_n, c_n))
     }
 }

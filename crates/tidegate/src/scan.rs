@@ -7,6 +7,7 @@ use tidegate_simd::{Kernel, Level, Simd};
 
 use crate::buffer::Buffer;
 use crate::cell::{Cell, Visitor, visit};
+use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
 use crate::rows::{Batch, RowsIn, RowsOut};
@@ -61,25 +62,32 @@ impl<E: Element> Carry<E> {
         }
     }
 
-    /// Writes the states of `rows` as step `t` of `h` and `c`.
+    /// Writes the states of `rows` and `units` as step `t` of `h` and `c`.
     ///
     /// # Safety
-    /// No other thread may access these rows of `h` and `c` at the same time.
+    /// No other thread may access these rows and units of `h` and `c` at the same time.
     #[allow(unsafe_code, reason = "passes the caller's promise on")]
     pub(crate) unsafe fn store(
         &self,
         direction: &Direction<E>,
         t: usize,
         rows: Range<usize>,
+        units: Range<usize>,
         h: &RowsOut<'_, E>,
         c: Option<&RowsOut<'_, E>>,
     ) {
+        let c = c.map(|c| c.columns(units.start, units.len()));
+        // The units of a state with projection are all one thread's.
+        let (first, h) = match direction.w_hr {
+            Some(_) => (0, *h),
+            None => (units.start, h.columns(units.start, units.len())),
+        };
         for (at, b) in rows.enumerate() {
             // SAFETY: the caller's.
             unsafe {
-                h.write(t, b, &self.h[at * direction.h_stride()..]);
+                h.write(t, b, &self.h[at * direction.h_stride() + first..]);
                 if let Some(c) = c {
-                    c.write(t, b, &self.c[at * direction.units()..]);
+                    c.write(t, b, &self.c[at * direction.units() + units.start..]);
                 }
             }
         }
@@ -121,19 +129,24 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) batch: Batch<'a>,
     /// The sequences of the batch to compute.
     pub(crate) rows: Range<usize>,
+    /// The blocks of units to compute: all, unless other threads compute the others.
+    pub(crate) blocks: Range<usize>,
     /// Whether to begin with the last step.
     pub(crate) reverse: bool,
     /// The layer's input.
     pub(crate) input: RowsIn<'a, E>,
-    /// Where `h` of every step goes; nobody else may touch the rows of this scan meanwhile.
+    /// Where `h` of every step goes, the columns of `blocks`.
     pub(crate) output: RowsOut<'a, E>,
 }
 
 impl<E: Element> Scan<'_, E> {
     /// Runs the scan from the state in `carry`, and leaves the final state there.
     ///
+    /// With `member`, other threads compute the other blocks of the same rows; of `c` only this
+    /// scan's blocks are right at the end, of `h` all.
+    ///
     /// # Safety
-    /// No other thread may access the output's rows of this scan at the same time.
+    /// No other thread may access this scan's rows and units of the output at the same time.
     #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
     pub(crate) unsafe fn run(
         self,
@@ -141,9 +154,10 @@ impl<E: Element> Scan<'_, E> {
         level: Level,
         carry: &mut Carry<E>,
         scratch: &mut Scratch<E>,
+        member: Option<Member<'_, E>>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch });
+        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch, member });
     }
 }
 
@@ -157,6 +171,7 @@ pub struct Dispatch<'a, E> {
     scan: Scan<'a, E>,
     carry: &'a mut Carry<E>,
     scratch: &'a mut Scratch<E>,
+    member: Option<Member<'a, E>>,
 }
 
 impl<E: Element> Dispatch<'_, E> {
@@ -184,7 +199,7 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let Dispatch { scan, carry, scratch, level, .. } = self.work;
+        let Dispatch { scan, carry, scratch, level, member, .. } = self.work;
         let steps = scan.batch.steps();
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
         let mut done = 0;
@@ -193,7 +208,7 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
             scan.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
-                row += scan.step::<S, C>(s, level, position, row, carry, scratch);
+                row += scan.step::<S, C>(s, level, position, row, carry, scratch, member);
             }
             done = end;
         }
@@ -247,6 +262,7 @@ impl<E: Element> Scan<'_, E> {
             x_stride: inputs,
             out: &mut scratch.sums,
             rows,
+            blocks: self.blocks.clone(),
         };
         E::run(level, sums);
     }
@@ -276,6 +292,7 @@ impl<E: Element> Scan<'_, E> {
         row: usize,
         carry: &mut Carry<E>,
         scratch: &mut Scratch<E>,
+        member: Option<Member<'_, E>>,
     ) -> usize {
         let direction = self.direction;
         let (rows, stride) = (self.alive(position), direction.h_stride());
@@ -291,6 +308,7 @@ impl<E: Element> Scan<'_, E> {
             },
             c: &mut carry.c,
             rows,
+            blocks: self.blocks.clone(),
             // Forwards and backwards by turns, so that a step begins with the weights that the
             // one before it read last.
             backwards: position % 2 == 1,
@@ -304,13 +322,19 @@ impl<E: Element> Scan<'_, E> {
                 x_stride: direction.units(),
                 out: &mut carry.h_next,
                 rows,
+                blocks: 0..w_hr.blocks,
             };
             E::run(level, project);
         }
-        let t = self.time(position);
+        let (t, first) = (self.time(position), self.blocks.start * direction.w_hh.lanes);
         for b in 0..rows {
-            // SAFETY: the rows are this scan's; the caller of `run` vouches for them.
-            unsafe { self.output.write(t, self.rows.start + b, &carry.h_next[b * stride..]) }
+            let h = &carry.h_next[b * stride + first..];
+            // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
+            unsafe { self.output.write(t, self.rows.start + b, h) }
+        }
+        if let Some(member) = member {
+            let lanes = direction.w_hh.lanes;
+            member.share(&mut carry.h_next, stride, rows, direction.w_hh.blocks, lanes);
         }
         if position + 1 < self.batch.steps() {
             // Rows that end here keep their state in both buffers.

@@ -121,6 +121,7 @@ impl<E: Element> Stream<E> {
                 direction,
                 batch,
                 rows: 0..self.batch,
+                blocks: 0..direction.w_hh.blocks,
                 reverse: false,
                 input: RowsIn::packed(input, &batch, config.layer_input_size(layer)),
                 output: RowsOut::packed(
@@ -130,7 +131,7 @@ impl<E: Element> Stream<E> {
                 ),
             };
             // SAFETY: the output is borrowed exclusively.
-            unsafe { scan.run(config.mode, level, carry, &mut self.scratch) }
+            unsafe { scan.run(config.mode, level, carry, &mut self.scratch, None) }
             core::mem::swap(&mut above, &mut below);
         }
     }
@@ -147,7 +148,9 @@ impl<E: Element> Stream<E> {
         let c_rows = (cells > 0).then_some(&c_rows);
         for (layer, (direction, carry)) in directions.iter().zip(&self.carries).enumerate() {
             // SAFETY: the tensors are borrowed exclusively.
-            unsafe { carry.store(direction, layer, 0..batch, &h_rows, c_rows) }
+            unsafe {
+                carry.store(direction, layer, 0..batch, 0..config.hidden_size, &h_rows, c_rows)
+            }
         }
         (h, (cells > 0).then_some(c))
     }

@@ -52,12 +52,23 @@ struct Team {
 /// # Panics
 /// If `job` does.
 pub(crate) fn run(threads: usize, parts: usize, job: Job<'_>) {
+    if !try_run(threads, parts, job) {
+        (0..parts).for_each(job);
+    }
+}
+
+/// As [`run`], but does nothing and returns false where only the calling thread can be had.
+///
+/// # Panics
+/// If `job` does.
+pub(crate) fn try_run(threads: usize, parts: usize, job: Job<'_>) -> bool {
     let helpers = threads.min(parts).saturating_sub(1);
     let team = if helpers > 0 { Team::current() } else { None };
-    match team.filter(|team| !team.busy.swap(true, Ordering::Acquire)) {
-        Some(team) => team.run(helpers, parts, job),
-        None => (0..parts).for_each(job),
-    }
+    let Some(team) = team.filter(|team| !team.busy.swap(true, Ordering::Acquire)) else {
+        return false;
+    };
+    team.run(helpers, parts, job);
+    true
 }
 
 impl Team {

@@ -3,7 +3,9 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use std::hint::spin_loop;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::team;
 
@@ -28,9 +30,14 @@ pub fn set_num_threads(threads: usize) {
 /// How many threads a forward call may use.
 pub fn num_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => *OFFERED.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
+        0 => offered(),
         threads => threads,
     }
+}
+
+/// How many threads the machine runs at once.
+pub(crate) fn offered() -> usize {
+    *OFFERED.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A number of rows in parts of almost equal size.
@@ -66,6 +73,77 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
         // SAFETY: `k < count`, and the team calls with every number once.
         f(k, unsafe { items.get(k) });
     });
+}
+
+/// How long threads that are to work together wait for one another to begin: several times what it
+/// takes to wake a parked one.
+const ROLL_CALL: Duration = Duration::from_micros(500);
+
+/// Calls `f(k, count, item)` with every item at the same time, each on a thread of its own, so that
+/// they may wait for one another. If the threads cannot be had soon, because the team is in use or
+/// the machine is, calls `f(0, 1, item)` once instead.
+pub(crate) fn together<T: Send>(items: &mut [T], f: impl Fn(usize, usize, &mut T) + Sync) {
+    let count = items.len();
+    let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(0) };
+    let items = Items(items.as_mut_ptr());
+    let ran = team::try_run(count, count, &|k| match roll.call(count) {
+        // SAFETY: the team calls with every `k < count` once, and nobody is alone.
+        Decision::Together => f(k, count, unsafe { items.get(k) }),
+        // SAFETY: nobody else gets an item.
+        Decision::Alone => f(0, 1, unsafe { items.get(0) }),
+        Decision::Away => {}
+    });
+    if !ran {
+        // SAFETY: nobody has got an item.
+        f(0, 1, unsafe { items.get(0) });
+    }
+}
+
+/// What a thread does after the roll was called.
+enum Decision {
+    /// Its part: all are here.
+    Together,
+    /// All of the work.
+    Alone,
+    /// Nothing.
+    Away,
+}
+
+/// Finds out whether all threads are here.
+struct Roll {
+    here: AtomicUsize,
+    /// 0 while open, then one of the two below.
+    decision: AtomicUsize,
+}
+
+const TOGETHER: usize = 1;
+const ALONE: usize = 2;
+
+impl Roll {
+    /// Waits until all `count` are here or one of them has waited long enough, who works alone.
+    fn call(&self, count: usize) -> Decision {
+        if self.here.fetch_add(1, Ordering::AcqRel) + 1 == count {
+            self.decide(TOGETHER);
+        }
+        let start = Instant::now();
+        loop {
+            for _ in 0..100 {
+                match self.decision.load(Ordering::Acquire) {
+                    TOGETHER => return Decision::Together,
+                    ALONE => return Decision::Away,
+                    _ => spin_loop(),
+                }
+            }
+            if start.elapsed() > ROLL_CALL && self.decide(ALONE) {
+                return Decision::Alone;
+            }
+        }
+    }
+
+    /// Decides, if nobody has.
+    fn decide(&self, decision: usize) -> bool {
+        self.decision.compare_exchange(0, decision, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
 }
 
 /// The items of [`for_each`], of which each thread takes its own.

@@ -1,5 +1,6 @@
 use crate::Element;
 use crate::buffer::Buffer;
+use crate::exchange::Exchange;
 use crate::scan::{Carry, Scratch};
 
 /// Every buffer a forward call needs beside its arguments and results.
@@ -16,6 +17,8 @@ pub struct Workspace<E> {
     pub(crate) order: Vec<usize>,
     /// Row number of the first row of each step, and the total. `[T + 1]`.
     pub(crate) offsets: Vec<usize>,
+    /// Where threads that share out the units meet.
+    pub(crate) exchange: Exchange<E>,
     /// One per thread.
     pub(crate) tasks: Vec<Task<E>>,
 }

@@ -5,7 +5,6 @@ mod common;
 use common::Number;
 use tidegate::{
     Config, Generator, Level, Mode, Options, Output, RnnBase, State, StateDict, Tensor, View,
-    set_num_threads,
 };
 use tidegate_reference as reference;
 use tidegate_testing::close::{Tolerance, assert_close, assert_same_bits};
@@ -328,31 +327,6 @@ fn a_stream_in_any_pieces_gives_the_bits_of_one_call() {
         stream.reset();
         let mut other = sample.layer.stream(sample.batch).unwrap();
         assert_eq!(stream.step(&sample.x[..input]), other.step(&sample.x[..input]));
-    }
-}
-
-#[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    // Large enough that several threads are worth it.
-    for mode in Mode::ALL {
-        for bidirectional in [false, true] {
-            let config = Config { num_layers: 2, bidirectional, ..Config::new(mode, 40, 70) };
-            let mut generator = Generator::manual_seed(5);
-            let layer = RnnBase::<f32>::with_generator(config, &mut generator).unwrap();
-            let x: Vec<f32> = Random::new(6).vec(60 * 9 * 40, -1.0, 1.0);
-            let x = View::new(&x, &[60, 9, 40]).unwrap();
-            let lengths = [60, 3, 0, 60, 17, 41, 8, 59, 1];
-            let run = |threads| {
-                set_num_threads(threads);
-                let options = Options { lengths: Some(&lengths), ..Options::default() };
-                layer.forward_with(x, options).unwrap()
-            };
-            let want = run(1);
-            for threads in [2, 3, 8, 2] {
-                assert_same(&format!("{config}, {threads} threads"), &run(threads), &want);
-            }
-            set_num_threads(0);
-        }
     }
 }
 

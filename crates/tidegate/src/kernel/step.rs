@@ -6,6 +6,7 @@
 )]
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use tidegate_simd::{Element, Simd};
 
@@ -34,6 +35,8 @@ pub(crate) struct Step<'a, E> {
     pub(crate) c: &'a mut [E],
     /// Number of rows.
     pub(crate) rows: usize,
+    /// The blocks of units to compute; the others' states are left as they are.
+    pub(crate) blocks: Range<usize>,
     /// Whether to begin with the last block.
     pub(crate) backwards: bool,
 }
@@ -53,6 +56,7 @@ impl<E: Element> Step<'_, E> {
         assert!(states > 1 || self.h_stride >= units);
         assert!(self.h.len() >= rows * units);
         assert!(self.c.len() >= (states - 1) * rows * units);
+        assert!(self.blocks.end <= w.blocks);
         let mut tile = StepTile {
             s,
             w,
@@ -67,7 +71,7 @@ impl<E: Element> Step<'_, E> {
             cell: PhantomData::<C>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, w.blocks, self.backwards) }
+        unsafe { walk(&mut tile, rows, self.blocks, self.backwards) }
     }
 }
 

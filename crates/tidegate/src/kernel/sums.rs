@@ -6,6 +6,7 @@
 )]
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use tidegate_simd::{Element, Kernel, Simd};
 
@@ -27,6 +28,8 @@ pub(crate) struct Sums<'a, E> {
     pub(crate) out: &'a mut [E],
     /// Number of rows.
     pub(crate) rows: usize,
+    /// The blocks of units to compute; the others' sums are left as they are.
+    pub(crate) blocks: Range<usize>,
 }
 
 impl<E: Element> Kernel<E> for Sums<'_, E> {
@@ -52,6 +55,7 @@ impl<E: Element> Sums<'_, E> {
         assert_eq!(self.start.len(), width);
         assert!(rows == 0 || self.x.len() >= (rows - 1) * self.x_stride + w.inputs);
         assert!(self.out.len() >= rows * width);
+        assert!(self.blocks.end <= w.blocks);
         let mut tile = SumsTile {
             s,
             w,
@@ -63,7 +67,7 @@ impl<E: Element> Sums<'_, E> {
             list: PhantomData::<L>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, w.blocks, false) }
+        unsafe { walk(&mut tile, rows, self.blocks, false) }
     }
 }
 

@@ -10,6 +10,8 @@
     reason = "rows, blocks and gates index several lists at once"
 )]
 
+use core::ops::Range;
+
 use tidegate_simd::{Element, Simd};
 
 use super::pack::Packed;
@@ -100,22 +102,28 @@ const fn most_rows(vectors: usize, registers: usize) -> usize {
     if most > 6 { 6 } else { most }
 }
 
-/// Runs `tile` over all `rows` and `blocks`; `backwards` takes the last blocks first.
+/// Runs `tile` over all `rows` of `blocks`; `backwards` takes the last blocks first.
 ///
 /// Weights that have just been read are still in the cache when the next step begins with them.
 ///
 /// # Safety
-/// `tile` must accept every row below `rows` and every block below `blocks`.
+/// `tile` must accept every row below `rows` and every block of `blocks`.
 #[inline(always)]
-pub(super) unsafe fn walk<T: Tile>(tile: &mut T, rows: usize, blocks: usize, backwards: bool) {
+pub(super) unsafe fn walk<T: Tile>(
+    tile: &mut T,
+    rows: usize,
+    blocks: Range<usize>,
+    backwards: bool,
+) {
     let one = const { side_of_one(T::GATES, T::REGISTERS) };
     let side = if rows == 1 { one } else { const { side_of_many(T::GATES, T::REGISTERS) } };
-    let groups = blocks / side;
-    let singles = blocks - groups * side;
+    let groups = blocks.len() / side;
+    let singles = blocks.len() - groups * side;
     for index in 0..groups + singles {
         let index = if backwards { groups + singles - 1 - index } else { index };
         let (side, block) =
             if index < groups { (side, index * side) } else { (1, groups * side + index - groups) };
+        let block = blocks.start + block;
         // SAFETY: groups cover the first `groups * side` blocks, single blocks the others.
         unsafe {
             match side {

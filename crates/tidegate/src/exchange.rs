@@ -1,0 +1,210 @@
+//! What the threads that share out the units of one batch tell one another: `h` after every step.
+#![allow(unsafe_code, reason = "a buffer that several threads read and write by turns")]
+
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::hint::spin_loop;
+
+use crate::Element;
+
+/// Turns of spinning before the core is offered to another thread: longer than a step of a large
+/// layer, since a waiting thread that gives its core away is late for the next step.
+const TURNS: usize = 1 << 14;
+
+/// The place where members meet. One for a call.
+#[derive(Debug)]
+pub(crate) struct Exchange<E> {
+    /// `h` after even and after odd steps, `[rows, h_stride]` each.
+    slots: [Slot<E>; 2],
+    /// How many steps each member has shared.
+    turns: Vec<Turn>,
+}
+
+/// Elements of which each is written by one member, then read by the others.
+#[derive(Debug)]
+struct Slot<E>(Box<[UnsafeCell<E>]>);
+
+// SAFETY: `Member::share` says who reads and writes what when.
+unsafe impl<E: Send + Sync> Sync for Slot<E> {}
+
+impl<E> Slot<E> {
+    /// Where the elements lie, and how many.
+    fn place(&self) -> (*mut E, usize) {
+        (UnsafeCell::raw_get(self.0.as_ptr()), self.0.len())
+    }
+}
+
+/// A counter with cache lines of its own: two, as some machines fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Turn(AtomicUsize);
+
+impl<E: Element> Exchange<E> {
+    /// Prepares for `members` that share up to `len` elements a step.
+    pub(crate) fn prepare(&mut self, members: usize, len: usize) {
+        self.turns.resize_with(self.turns.len().max(members), Turn::default);
+        for turn in &mut self.turns {
+            *turn.0.get_mut() = 0;
+        }
+        for slot in &mut self.slots {
+            if slot.0.len() < len {
+                slot.0 = (0..len).map(|_| UnsafeCell::new(E::ZERO)).collect();
+            }
+        }
+    }
+
+    /// Member `index` of `count`, which must be at most as many as were prepared for.
+    ///
+    /// # Safety
+    /// Each index must be taken once between two calls of [`prepare`](Self::prepare), by threads
+    /// that run at the same time.
+    pub(crate) unsafe fn member(&self, index: usize, count: usize) -> Member<'_, E> {
+        assert!(index < count && count <= self.turns.len());
+        Member { exchange: self, index, count }
+    }
+}
+
+/// One of the threads that share out the units.
+#[derive(Debug)]
+pub(crate) struct Member<'a, E> {
+    exchange: &'a Exchange<E>,
+    index: usize,
+    count: usize,
+}
+
+impl<E> Copy for Member<'_, E> {}
+
+impl<E> Clone for Member<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E: Element> Member<'_, E> {
+    /// The blocks of units that are this member's, of `blocks` in all.
+    pub(crate) fn blocks(self, blocks: usize) -> Range<usize> {
+        self.blocks_of(self.index, blocks)
+    }
+
+    fn blocks_of(self, index: usize, blocks: usize) -> Range<usize> {
+        blocks * index / self.count..blocks * (index + 1) / self.count
+    }
+
+    /// Whether this is the member that does what only one may do.
+    pub(crate) fn is_first(self) -> bool {
+        self.index == 0
+    }
+
+    /// Gives the others this member's blocks of `h: [rows, stride]`, and gets theirs.
+    #[inline]
+    pub(crate) fn share(
+        self,
+        h: &mut [E],
+        stride: usize,
+        rows: usize,
+        blocks: usize,
+        lanes: usize,
+    ) {
+        if self.count == 1 {
+            return;
+        }
+        let turn = self.exchange.turns[self.index].0.load(Ordering::Relaxed);
+        let (to, len) = self.exchange.slots[turn % 2].place();
+        assert!(rows * stride <= len.min(h.len()) && blocks * lanes <= stride);
+        let pieces = move |index| {
+            let Range { start, end } = self.blocks_of(index, blocks);
+            (0..rows).map(move |row| (row * stride + start * lanes, (end - start) * lanes))
+        };
+        for (at, count) in pieces(self.index) {
+            // SAFETY: within both, as was just compared. The elements are this member's; the others
+            // read them two steps ago at the latest, and have since counted a step, which this
+            // member saw before it went on.
+            unsafe { core::ptr::copy_nonoverlapping(h.as_ptr().add(at), to.add(at), count) }
+        }
+        self.meet();
+        for index in (0..self.count).filter(|&index| index != self.index) {
+            for (at, count) in pieces(index) {
+                // SAFETY: within both. The member whose elements these are counted the step after
+                // it wrote them, and writes them again only after this one has counted another.
+                unsafe { core::ptr::copy_nonoverlapping(to.add(at), h.as_mut_ptr().add(at), count) }
+            }
+        }
+    }
+
+    /// Waits until all members have come here; what they wrote before can then be read.
+    #[inline]
+    pub(crate) fn meet(self) {
+        let turns = &self.exchange.turns[..self.count];
+        let now = turns[self.index].0.load(Ordering::Relaxed) + 1;
+        turns[self.index].0.store(now, Ordering::Release);
+        for turn in turns {
+            let mut spins = 0;
+            while turn.0.load(Ordering::Acquire) < now {
+                spins += 1;
+                if spins % TURNS == 0 { std::thread::yield_now() } else { spin_loop() }
+            }
+        }
+    }
+}
+
+/// Lets nobody wait for a member that has panicked.
+pub(crate) struct Watch<'a, E>(pub(crate) Member<'a, E>);
+
+impl<E> Drop for Watch<'_, E> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.exchange.turns[self.0.index].0.store(usize::MAX / 2, Ordering::Release);
+        }
+    }
+}
+
+impl<E> Default for Exchange<E> {
+    fn default() -> Self {
+        Self { slots: [(); 2].map(|()| Slot(Box::default())), turns: Vec::new() }
+    }
+}
+
+impl<E> Clone for Exchange<E> {
+    /// An empty one: it holds nothing between calls.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Members count up their own units and must see the others' of the same step.
+    #[test]
+    fn every_member_sees_every_step_whole() {
+        const STEPS: usize = 2000;
+        for (members, blocks, rows) in [(1, 3, 1), (2, 2, 1), (2, 5, 3), (3, 4, 2)] {
+            let (lanes, stride) = (4, blocks * 4 + 4);
+            let mut exchange = Exchange::<f32>::default();
+            exchange.prepare(members, rows * stride);
+            std::thread::scope(|scope| {
+                for index in 0..members {
+                    // SAFETY: each index once, each on a thread of its own.
+                    let member = unsafe { exchange.member(index, members) };
+                    scope.spawn(move || {
+                        let mut h = vec![-1.0; rows * stride];
+                        for step in 0..STEPS {
+                            let own = member.blocks(blocks);
+                            for row in 0..rows {
+                                let at = row * stride;
+                                h[at + own.start * lanes..at + own.end * lanes].fill(step as f32);
+                            }
+                            member.share(&mut h, stride, rows, blocks, lanes);
+                            for row in h.chunks(stride) {
+                                assert!(row[..blocks * lanes].iter().all(|&x| x == step as f32));
+                                assert!(row[blocks * lanes..].iter().all(|&x| x == -1.0));
+                            }
+                        }
+                    });
+                }
+            });
+        }
+    }
+}

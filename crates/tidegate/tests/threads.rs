@@ -1,0 +1,87 @@
+//! The same bits with any number of threads, however the work is shared out among them.
+
+mod common;
+
+use common::Number;
+use tidegate::{
+    Config, Generator, Mode, Options, Output, RnnBase, State, Tensor, View, set_num_threads,
+};
+use tidegate_testing::random::Random;
+
+/// Calls large enough that several threads are worth it.
+struct Call<E> {
+    layer: RnnBase<E>,
+    x: Tensor<E>,
+    h_0: Tensor<E>,
+    c_0: Option<Tensor<E>>,
+    lengths: Option<Vec<usize>>,
+}
+
+impl<E: Number> Call<E> {
+    fn new(config: Config, steps: usize, batch: usize, ragged: bool) -> Self {
+        let mut random = Random::new(6);
+        let mut tensor = |shape: &[usize]| {
+            Tensor::new(shape, random.vec(shape.iter().product(), -1.0, 1.0)).unwrap()
+        };
+        let scans = config.num_layers * config.num_directions();
+        let cells = config.mode.has_cell_state();
+        let x = tensor(&[steps, batch, config.input_size]);
+        let h_0 = tensor(&[scans, batch, config.output_size()]);
+        let c_0 = cells.then(|| tensor(&[scans, batch, config.hidden_size]));
+        let lengths = ragged.then(|| (0..batch).map(|_| random.between(0, steps)).collect());
+        let layer = RnnBase::with_generator(config, &mut Generator::manual_seed(5)).unwrap();
+        Self { layer, x, h_0, c_0, lengths }
+    }
+
+    fn run(&self, threads: usize) -> Output<E> {
+        set_num_threads(threads);
+        let mut generator = Generator::manual_seed(7);
+        let options = Options {
+            state: Some(State::from_tensors(&self.h_0, self.c_0.as_ref())),
+            lengths: self.lengths.as_deref(),
+            dropout: Some(&mut generator),
+            ..Options::default()
+        };
+        self.layer.forward_with(View::from(&self.x), options).unwrap()
+    }
+
+    fn check(&self) {
+        let want = self.run(1);
+        let values = want.output.data().iter().chain(want.h_n.data());
+        assert!(values.into_iter().all(|y| y.to_f64().is_finite()));
+        for threads in [2, 3, 8, 2] {
+            let (config, shape) = (self.layer.config(), self.x.shape());
+            assert!(self.run(threads) == want, "{config}, x {shape:?}, {threads} threads");
+        }
+    }
+}
+
+/// One row: its units or its directions are shared out. Many rows: they are, or their units where
+/// lengths differ.
+fn check_all<E: Number>() {
+    for mode in Mode::ALL {
+        for bidirectional in [false, true] {
+            let base =
+                Config { num_layers: 3, dropout: 0.3, bidirectional, ..Config::new(mode, 40, 70) };
+            let hidden = if mode.gates() > 1 { 70 } else { 130 };
+            let config = Config { hidden_size: hidden, ..base };
+            for (steps, batch, ragged) in
+                [(60, 1, false), (60, 9, true), (50, 9, false), (2, 60, true)]
+            {
+                Call::<E>::new(config, steps, batch, ragged).check();
+            }
+        }
+    }
+    let projected = Config { num_layers: 2, proj_size: 20, ..Config::new(Mode::Lstm, 40, 100) };
+    Call::<E>::new(projected, 60, 1, false).check();
+    // Weights too large to be read by every thread.
+    Call::<E>::new(Config::new(Mode::Lstm, 5, 530), 3, 9, false).check();
+}
+
+// One test, since the number of threads is the process's.
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    check_all::<f32>();
+    check_all::<f64>();
+    set_num_threads(0);
+}
