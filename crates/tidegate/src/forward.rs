@@ -326,6 +326,7 @@ impl<E: Element> Call<'_, E> {
                 None => output.columns(units.start, units.len()),
             },
             blocks,
+            member,
             reverse: direction == 1,
             input: match layer.checked_sub(1) {
                 // SAFETY: the caller's.
@@ -334,7 +335,7 @@ impl<E: Element> Call<'_, E> {
             },
         };
         // SAFETY: the caller's.
-        unsafe { self.run_scan(scan, index, units, task, member) }
+        unsafe { self.run_scan(scan, index, units, task) }
     }
 
     /// Applies dropout to the output of `layer`, if there is a layer above it.
@@ -360,7 +361,6 @@ impl<E: Element> Call<'_, E> {
         index: usize,
         units: Range<usize>,
         task: &mut Task<E>,
-        member: Option<Member<'_, E>>,
     ) {
         let Shared { config, level, .. } = self.shared;
         let (direction, rows) = (scan.direction, scan.rows.clone());
@@ -369,7 +369,7 @@ impl<E: Element> Call<'_, E> {
         carry.load(direction, index, rows.clone(), self.h_0, self.c_0);
         // SAFETY: the caller's.
         unsafe {
-            scan.run(config.mode, *level, carry, scratch, member);
+            scan.run(config.mode, *level, carry, scratch);
             carry.store(direction, index, rows, units, &self.h_n, self.c_n.as_ref());
         }
     }

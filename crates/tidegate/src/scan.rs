@@ -135,6 +135,8 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) reverse: bool,
     /// The layer's input.
     pub(crate) input: RowsIn<'a, E>,
+    /// The one of the threads that share out the blocks that runs this scan, if they are.
+    pub(crate) member: Option<Member<'a, E>>,
     /// Where `h` of every step goes, the columns of `blocks`.
     pub(crate) output: RowsOut<'a, E>,
 }
@@ -142,7 +144,7 @@ pub(crate) struct Scan<'a, E> {
 impl<E: Element> Scan<'_, E> {
     /// Runs the scan from the state in `carry`, and leaves the final state there.
     ///
-    /// With `member`, other threads compute the other blocks of the same rows; of `c` only this
+    /// With a `member`, other threads compute the other blocks of the same rows; of `c` only this
     /// scan's blocks are right at the end, of `h` all.
     ///
     /// # Safety
@@ -154,10 +156,9 @@ impl<E: Element> Scan<'_, E> {
         level: Level,
         carry: &mut Carry<E>,
         scratch: &mut Scratch<E>,
-        member: Option<Member<'_, E>>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch, member });
+        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch });
     }
 }
 
@@ -171,7 +172,6 @@ pub struct Dispatch<'a, E> {
     scan: Scan<'a, E>,
     carry: &'a mut Carry<E>,
     scratch: &'a mut Scratch<E>,
-    member: Option<Member<'a, E>>,
 }
 
 impl<E: Element> Dispatch<'_, E> {
@@ -199,7 +199,7 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let Dispatch { scan, carry, scratch, level, member, .. } = self.work;
+        let Dispatch { scan, carry, scratch, level, .. } = self.work;
         let steps = scan.batch.steps();
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
         let mut done = 0;
@@ -208,7 +208,7 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
             scan.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
-                row += scan.step::<S, C>(s, level, position, row, carry, scratch, member);
+                row += scan.step::<S, C>(s, level, position, row, carry, scratch);
             }
             done = end;
         }
@@ -292,7 +292,6 @@ impl<E: Element> Scan<'_, E> {
         row: usize,
         carry: &mut Carry<E>,
         scratch: &mut Scratch<E>,
-        member: Option<Member<'_, E>>,
     ) -> usize {
         let direction = self.direction;
         let (rows, stride) = (self.alive(position), direction.h_stride());
@@ -332,7 +331,7 @@ impl<E: Element> Scan<'_, E> {
             // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
             unsafe { self.output.write(t, self.rows.start + b, h) }
         }
-        if let Some(member) = member {
+        if let Some(member) = self.member {
             let lanes = direction.w_hh.lanes;
             member.share(&mut carry.h_next, stride, rows, direction.w_hh.blocks, lanes);
         }

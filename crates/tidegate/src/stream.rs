@@ -122,6 +122,7 @@ impl<E: Element> Stream<E> {
                 batch,
                 rows: 0..self.batch,
                 blocks: 0..direction.w_hh.blocks,
+                member: None,
                 reverse: false,
                 input: RowsIn::packed(input, &batch, config.layer_input_size(layer)),
                 output: RowsOut::packed(
@@ -131,7 +132,7 @@ impl<E: Element> Stream<E> {
                 ),
             };
             // SAFETY: the output is borrowed exclusively.
-            unsafe { scan.run(config.mode, level, carry, &mut self.scratch, None) }
+            unsafe { scan.run(config.mode, level, carry, &mut self.scratch) }
             core::mem::swap(&mut above, &mut below);
         }
     }
