@@ -1,0 +1,318 @@
+"""Runs rows of the grid in one other library, for peers.py.
+
+    python engines.py torch|onnxruntime|openvino
+
+Speaks the protocol of tidegate-bench-worker: a line with a JSON object prepares a row from the raw
+float32 files in its folder (`x`, the parameters by name, our `answer`), and `go` times a round. The
+reply to the first is {"calls": K, "difference": largest difference from our answer} or
+{"skip": reason}, to the second the seconds of one call.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+# Gates in PyTorch's order (i f g o, r z n) as ONNX wants them (i o f c, z r h).
+ONNX_GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}
+STREAM_STEPS = 8
+
+
+class Row:
+    """A row with its input and parameters."""
+
+    def __init__(self, request):
+        self.__dict__.update(request)
+        self.step = self.mode == "step"
+        self.states = 2 if self.cell == "lstm" else 1
+        self.gates = 4 if self.cell == "lstm" else 3
+        steps = STREAM_STEPS if self.step else self.T
+        self.x = self.read("x", [steps, self.B, self.I])
+        self.answer = self.read("answer", [steps, self.B, self.D * self.H])
+
+    def read(self, name, shape):
+        return np.fromfile(os.path.join(self.folder, name), "<f4").reshape(shape)
+
+    def inputs(self, layer):
+        return self.I if layer == 0 else self.D * self.H
+
+    def parameters(self, layer, direction):
+        """weight_ih, weight_hh, bias_ih, bias_hh."""
+        rows, end = self.gates * self.H, f"l{layer}" + ("_reverse" if direction else "")
+        shapes = {"weight_ih": [rows, self.inputs(layer)], "weight_hh": [rows, self.H],
+                  "bias_ih": [rows], "bias_hh": [rows]}
+        return [self.read(f"{name}_{end}", shape) for name, shape in shapes.items()]
+
+
+class Torch:
+    """torch.nn; of a step, the module and the cell, whichever is faster."""
+
+    def __init__(self):
+        import torch
+
+        self.torch = torch
+        torch.set_grad_enabled(False)
+        self.version = torch.__version__.split("+")[0]
+
+    def prepare(self, row):
+        torch = self.torch
+        torch.set_num_threads(row.threads)
+        kind = getattr(torch.nn, row.cell.upper())
+        module = kind(row.I, row.H, row.L, bidirectional=row.D == 2).eval()
+        for name, tensor in module.named_parameters():
+            tensor.copy_(torch.from_numpy(row.read(name, list(tensor.shape))))
+        x = torch.from_numpy(row.x)
+        if row.step:
+            return self.prepare_step(row, module, x)
+        if not row.ragged:
+            return lambda: module(x)[0].numpy(), None
+        rnn = torch.nn.utils.rnn
+        lengths = torch.tensor(row.lengths)
+
+        def call():
+            packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            return rnn.pad_packed_sequence(module(packed)[0], total_length=row.T)[0].numpy()
+
+        return call, None
+
+    def prepare_step(self, row, module, x):
+        torch = self.torch
+        cell = getattr(torch.nn, row.cell.upper() + "Cell")(row.I, row.H).eval()
+        for name, tensor in cell.named_parameters():
+            tensor.copy_(torch.from_numpy(row.read(name + "_l0", list(tensor.shape))))
+        zeros = lambda *shape: tuple(torch.zeros(*shape) for _ in range(row.states))
+        state = {}
+
+        def reset():
+            state.update(t=0, cell=zeros(row.B, row.H), module=zeros(1, row.B, row.H))
+
+        def next_x():
+            t = state["t"]
+            state["t"] = (t + 1) % STREAM_STEPS
+            return t
+
+        def by_cell():
+            h = state["cell"]
+            new = cell(x[next_x()], h if row.states == 2 else h[0])
+            state["cell"] = new if row.states == 2 else (new,)
+            return state["cell"][0].numpy()
+
+        def by_module():
+            t, h = next_x(), state["module"]
+            y, new = module(x[t : t + 1], h if row.states == 2 else h[0])
+            state["module"] = new if row.states == 2 else (new,)
+            return y[0].numpy()
+
+        def seconds(call):
+            reset()
+            for _ in range(50):
+                call()
+            start = time.perf_counter()
+            for _ in range(200):
+                call()
+            return time.perf_counter() - start
+
+        return min([by_cell, by_module], key=seconds), reset
+
+
+def onnx_model(row, path):
+    """Writes the row's layers as a chain of ONNX nodes. Inputs x (and lengths, h0, c0), output y (hn, cn)."""
+    import onnx
+    from onnx import helper as h, numpy_helper
+
+    floats, nodes, tensors = onnx.TensorProto.FLOAT, [], []
+    constant = lambda name, array: tensors.append(numpy_helper.from_array(array, name)) or name
+    steps = 1 if row.step else row.T
+    inputs = [h.make_tensor_value_info("x", floats, [steps, row.B, row.I])]
+    outputs = [h.make_tensor_value_info("y", floats, [steps, row.B, row.D * row.H])]
+    lengths = ""
+    if row.ragged:
+        lengths = constant("lengths", np.array(row.lengths, np.int32))
+    state = ["", ""]
+    if row.step:
+        for k in range(row.states):
+            state[k] = "hc"[k] + "0"
+            inputs.append(h.make_tensor_value_info(state[k], floats, [1, row.B, row.H]))
+            outputs.append(h.make_tensor_value_info("hc"[k] + "n", floats, [1, row.B, row.H]))
+    below = "x"
+    for layer in range(row.L):
+        order = [row.H * g + k for g in ONNX_GATES[row.cell] for k in range(row.H)]
+        parts = [row.parameters(layer, d) for d in range(row.D)]
+        w = constant(f"w{layer}", np.stack([p[0][order] for p in parts]))
+        r = constant(f"r{layer}", np.stack([p[1][order] for p in parts]))
+        b = constant(f"b{layer}", np.stack([np.concatenate([p[2][order], p[3][order]]) for p in parts]))
+        arguments = [below, w, r, b, lengths] + (state[: row.states] if row.step else [])
+        while arguments[-1] == "":
+            arguments.pop()
+        results = [f"raw{layer}"] + [("hc"[k] + "n") if row.step else "" for k in range(row.states)]
+        options = {"hidden_size": row.H, "direction": "bidirectional" if row.D == 2 else "forward"}
+        if row.cell == "gru":
+            options["linear_before_reset"] = 1
+        nodes.append(h.make_node(row.cell.upper(), arguments, results if row.step else results[:1], **options))
+        above = "y" if layer + 1 == row.L else f"y{layer}"
+        if row.D == 1:
+            axis = constant(f"axis{layer}", np.array([1], np.int64))
+            nodes.append(h.make_node("Squeeze", [f"raw{layer}", axis], [above]))
+        else:
+            shape = constant(f"shape{layer}", np.array([steps, row.B, row.D * row.H], np.int64))
+            nodes.append(h.make_node("Transpose", [f"raw{layer}"], [f"turned{layer}"], perm=[0, 2, 1, 3]))
+            nodes.append(h.make_node("Reshape", [f"turned{layer}", shape], [above]))
+        below = above
+    graph = h.make_graph(nodes, "row", inputs, outputs, tensors)
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 14)], ir_version=8), path)
+
+
+class OnnxRuntime:
+    """ONNX Runtime with bound inputs and outputs; of a step, two bindings by turns carry the state."""
+
+    def __init__(self):
+        import onnxruntime
+
+        self.ort = onnxruntime
+        self.version = onnxruntime.__version__
+
+    def prepare(self, row):
+        ort = self.ort
+        path = os.path.join(row.folder, "model.onnx")
+        onnx_model(row, path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = row.threads, 1
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if not row.step:
+            binding = session.io_binding()
+            x, y = ort.OrtValue.ortvalue_from_numpy(row.x), ort.OrtValue.ortvalue_from_numpy(np.zeros_like(row.answer))
+            binding.bind_ortvalue_input("x", x)
+            binding.bind_ortvalue_output("y", y)
+
+            def call():
+                session.run_with_iobinding(binding)
+                return y
+
+            return call, None
+        value = lambda *shape: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32))
+        states = [[value(1, row.B, row.H) for _ in range(row.states)] for _ in range(2)]
+        xs = [ort.OrtValue.ortvalue_from_numpy(row.x[t : t + 1]) for t in range(STREAM_STEPS)]
+        y, turn, bindings = value(1, row.B, row.H), [0], []
+        for t in range(STREAM_STEPS):
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("x", xs[t])
+            binding.bind_ortvalue_output("y", y)
+            for k in range(row.states):
+                binding.bind_ortvalue_input("hc"[k] + "0", states[t % 2][k])
+                binding.bind_ortvalue_output("hc"[k] + "n", states[1 - t % 2][k])
+            bindings.append(binding)
+
+        def reset():
+            turn[0] = 0
+            for tensor in states[0]:
+                tensor.update_inplace(np.zeros((1, row.B, row.H), np.float32))
+
+        def call():
+            session.run_with_iobinding(bindings[turn[0]])
+            turn[0] = (turn[0] + 1) % STREAM_STEPS
+            return y
+
+        return call, reset
+
+
+class OpenVino:
+    """OpenVINO on the same ONNX file, in float32."""
+
+    def __init__(self):
+        import openvino
+
+        self.ov, self.core = openvino, openvino.Core()
+        self.version = openvino.__version__.split("-")[0]
+
+    def prepare(self, row):
+        path = os.path.join(row.folder, "model.onnx")
+        onnx_model(row, path)
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": row.threads,
+                    "PERFORMANCE_HINT": "LATENCY"}
+        request = self.core.compile_model(path, "CPU", settings).create_infer_request()
+        tensor = lambda array: self.ov.Tensor(array, shared_memory=True)
+        y = np.zeros([1, row.B, row.H] if row.step else row.answer.shape, np.float32)
+        request.set_tensor("y", tensor(y))
+        if not row.step:
+            request.set_tensor("x", tensor(row.x))
+
+            def call():
+                request.infer()
+                return y
+
+            return call, None
+        zeros = lambda: np.zeros([1, row.B, row.H], np.float32)
+        states = [[zeros() for _ in range(row.states)] for _ in range(2)]
+        shared = [[tensor(array) for array in side] for side in states]
+        xs = [tensor(row.x[t : t + 1]) for t in range(STREAM_STEPS)]
+        turn = [0]
+
+        def reset():
+            turn[0] = 0
+            for array in states[0]:
+                array.fill(0)
+
+        def call():
+            t = turn[0]
+            request.set_tensor("x", xs[t])
+            for k in range(row.states):
+                request.set_tensor("hc"[k] + "0", shared[t % 2][k])
+                request.set_tensor("hc"[k] + "n", shared[1 - t % 2][k])
+            request.infer()
+            turn[0] = (t + 1) % STREAM_STEPS
+            return y
+
+        return call, reset
+
+
+ENGINES = {"torch": Torch, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
+
+
+def answer(row, call, reset):
+    """What the engine answers to all of x."""
+    as_array = lambda y: np.array(y.numpy() if hasattr(y, "numpy") else y)
+    if not row.step:
+        return as_array(call())
+    reset()
+    return np.stack([as_array(call()).reshape(row.B, row.H) for _ in range(STREAM_STEPS)])
+
+
+def calls_in(call, seconds):
+    """The number of calls that take about `seconds`, at least one."""
+    call()
+    calls = 1
+    while True:
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        took = time.perf_counter() - start
+        if took > seconds / 4:
+            return max(1, int(calls * seconds / took))
+        calls *= 2
+
+
+def serve(engine):
+    call, calls = None, 0
+    for line in sys.stdin:
+        if line.strip() == "go":
+            call()
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            reply = (time.perf_counter() - start) / calls
+        else:
+            row = Row(json.loads(line))
+            try:
+                call, reset = engine.prepare(row)
+                difference = float(np.abs(answer(row, call, reset) - row.answer).max())
+                calls = calls_in(call, row.seconds)
+                reply = {"calls": calls, "difference": difference, "version": engine.version}
+            except Exception as error:  # whatever the library throws, this row goes without it
+                reply = {"skip": str(error).splitlines()[0][:200]}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    serve(ENGINES[sys.argv[1]]())

@@ -1,0 +1,164 @@
+"""Measures tidegate and other libraries on the same rows, round by round in turn.
+
+    python peers.py --worker PATH [--filter TEXT] [--threads 1,2] [--rounds 7] [--record FOLDER]
+
+Every library is a process of its own that answers the row first; one whose answer differs from ours
+by more than 1e-4 is left out, loudly. Then each in turn runs a round of about 20 ms while the
+others are stopped, so that no waiting thread of one costs another. Medians of the rounds count.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PEERS = ["torch", "onnxruntime", "openvino"]
+TOLERANCE = 1e-4
+
+
+class Engine:
+    """A library in a process that is stopped whenever it has nothing to do."""
+
+    def __init__(self, name, command):
+        self.name, self.command, self.process = name, command, None
+
+    def ask(self, line):
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            reply = self.process.stdout.readline()
+        except BrokenPipeError:
+            reply = ""
+        if not reply:
+            self.process.wait()
+            return {"skip": f"ended with status {self.process.returncode}"}
+        self.process.send_signal(signal.SIGSTOP)
+        return json.loads(reply)
+
+    def close(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def measure(row, threads, ours, peers, rounds, versions):
+    """The row's record: microseconds of every engine."""
+    with tempfile.TemporaryDirectory() as folder:
+        request = {**row, "threads": threads, "folder": folder, "seconds": 0.02}
+        reply = ours.ask(json.dumps(request))
+        record = {**row, "threads": threads, "limit_us": reply["limit_us"], "level": reply["level"], "peers": {}}
+        there, skipped = [ours], {}
+        for peer in peers:
+            answer = peer.ask(json.dumps({**request, "lengths": reply["lengths"]}))
+            if "skip" in answer:
+                skipped[peer.name] = answer["skip"]
+            elif not answer["difference"] <= TOLERANCE:
+                skipped[peer.name] = f"disagrees by {answer['difference']:.1e}"
+                print(f"{row['name']}: {peer.name} DISAGREES by {answer['difference']:.1e}", file=sys.stderr)
+            else:
+                there.append(peer)
+                versions[peer.name] = answer["version"]
+        times = {engine.name: [] for engine in there}
+        for _ in range(rounds):
+            for engine in there:
+                times[engine.name].append(1e6 * engine.ask("go"))
+    record["us"] = statistics.median(times.pop("tidegate"))
+    record["percent"] = 100 * record["limit_us"] / record["us"]
+    record["peers"] = {name: statistics.median(rounds) for name, rounds in times.items()}
+    record["skipped"] = skipped
+    return record
+
+
+def mean(ratios):
+    return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else float("nan")
+
+
+def summary(records):
+    """Lines on how our times compare, per thread count and with each library at its best count."""
+    groups = {}
+    for record in records:
+        groups.setdefault(f"{record['threads']} thread(s)", []).append((record["name"], record["us"], record["peers"]))
+    names = dict.fromkeys(record["name"] for record in records)
+    best = []
+    for name in names:
+        rows = [record for record in records if record["name"] == name]
+        peers = {peer for row in rows for peer in row["peers"]}
+        at_best = {peer: min(row["peers"][peer] for row in rows if peer in row["peers"]) for peer in peers}
+        best.append((name, min(row["us"] for row in rows), at_best))
+    if len(groups) > 1:
+        groups["each at its best"] = best
+    for title, rows in groups.items():
+        ratios = {name: min(peers.values()) / us for name, us, peers in rows if peers}
+        torch = [peers["torch"] / us for _, us, peers in rows if "torch" in peers]
+        slower = [f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if ratio < 1]
+        yield f"{title}: best peer / tidegate, geometric mean {mean(list(ratios.values())):.2f}; PyTorch / tidegate {mean(torch):.2f}"
+        yield f"  slower than the best peer on {len(slower)} of {len(ratios)} rows" + (": " + ", ".join(slower) if slower else "")
+    for threads in sorted({record["threads"] for record in records}):
+        percents = [r["percent"] for r in records if r["threads"] == threads and r["H"] >= 16]
+        near = sum(percent >= 85 for percent in percents)
+        if percents:
+            yield f"{threads} thread(s), H >= 16: at least 85 % of the limit on {near} of {len(percents)} rows, least {min(percents):.0f} %"
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worker", required=True)
+    parser.add_argument("--filter", default="")
+    parser.add_argument("--threads", default="1,2", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--rounds", default=7, type=int)
+    parser.add_argument("--record", action="store_true", help="keep the results in bench/record")
+    options = parser.parse_args()
+
+    rows = subprocess.run([options.worker, "rows", options.filter], check=True, capture_output=True, text=True).stdout
+    rows = [json.loads(line) for line in rows.splitlines()]
+    if not rows:
+        sys.exit(f"no row of the grid has `{options.filter}` in its name")
+    ours = Engine("tidegate", [options.worker])
+    peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in PEERS]
+    width, versions, records = max(len(row["name"]) for row in rows), {}, []
+    print(f"{'row':{width}} threads {'us':>10} {'% limit':>8} " + " ".join(f"{name:>12}" for name in PEERS) + "  best peer / tidegate")
+    try:
+        for row in rows:
+            for threads in options.threads:
+                record = measure(row, threads, ours, peers, options.rounds, versions)
+                records.append(record)
+                times = " ".join(f"{record['peers'][name]:12.1f}" if name in record["peers"] else f"{'-':>12}" for name in PEERS)
+                ratio = min(record["peers"].values(), default=math.nan) / record["us"]
+                print(f"{row['name']:{width}} {threads:7} {record['us']:10.3f} {record['percent']:8.0f} {times} {ratio:10.2f}", flush=True)
+    finally:
+        for engine in [ours, *peers]:
+            engine.close()
+    print(*summary(records), sep="\n")
+    if options.record:
+        name = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+        folder = os.path.join(HERE, "record", name)
+        os.makedirs(folder, exist_ok=True)
+        results = {"cpu": cpu_name(), "versions": versions, "tolerance": TOLERANCE, "rounds": options.rounds, "rows": records}
+        with open(os.path.join(folder, "results.json"), "w") as file:
+            json.dump(results, file, indent=1)
+            file.write("\n")
+        subprocess.run([sys.executable, os.path.join(HERE, "chart.py"), folder], check=True)
+
+
+if __name__ == "__main__":
+    main()
