@@ -1,11 +1,13 @@
 use tidegate_simd::Element;
 
+use super::chains::Division;
 use crate::buffer::Buffer;
 
 /// A weight matrix laid out in the order in which the product reads it.
 ///
-/// Hidden units come in blocks of as many as a vector has lanes. A block holds, for each input
-/// `k`, one vector per gate: shape `[blocks, K, G, lanes]`. One broadcast of an input feeds all
+/// Hidden units come in blocks of as many as a vector has lanes. A block holds, for each input,
+/// one vector per gate: shape `[blocks, K, G, lanes]`, with the inputs in the order of
+/// [`Division::order`]. One broadcast of an input feeds all
 /// gates of a block, and the cell's arithmetic runs straight from the accumulators. The last
 /// block is filled up with zeros.
 #[derive(Clone, Debug)]
@@ -30,12 +32,13 @@ impl<E: Element> Packed<E> {
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
         let blocks = units.div_ceil(lanes);
         let mut data = Buffer::zeros(blocks * inputs * gates * lanes);
+        let order: Vec<usize> = Division::of(inputs).order().collect();
         for (row, weight) in weight.chunks_exact(inputs).enumerate() {
             let (gate, unit) = (row / units, row % units);
             let (block, lane) = (unit / lanes, unit % lanes);
             let first = (block * inputs * gates + gate) * lanes + lane;
-            for (k, &w) in weight.iter().enumerate() {
-                data[first + k * gates * lanes] = w;
+            for (at, &k) in order.iter().enumerate() {
+                data[first + at * gates * lanes] = weight[k];
             }
         }
         Self { data, blocks, inputs, gates, lanes }

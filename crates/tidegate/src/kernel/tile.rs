@@ -14,45 +14,9 @@ use core::ops::Range;
 
 use tidegate_simd::{Element, Simd};
 
+use super::chains::{CHAINS, Division};
 use super::pack::Packed;
 use crate::cell::List;
-
-/// Chains per output, over contiguous parts of the inputs of almost equal length.
-///
-/// Four chains of a quarter of the length round about half as much as one, and one row of an LSTM
-/// on AVX-512 has 16 independent accumulators, enough to keep two multiply-add units busy.
-const CHAINS: usize = 4;
-
-/// Inputs from which on there are [`CHAINS`] chains; with fewer, the first chain has them all,
-/// since adding up the chains would round more than one chain does.
-const SPLIT_INPUTS: usize = 8;
-
-/// How a number of inputs is divided among the chains.
-#[derive(Copy, Clone)]
-struct Division {
-    /// Inputs of each chain, but for the remainder.
-    length: usize,
-    /// The first so many chains have one more.
-    longer: usize,
-    /// Inputs before the division: all of them, if there are few.
-    undivided: usize,
-}
-
-impl Division {
-    #[inline(always)]
-    fn of(inputs: usize) -> Self {
-        if inputs < SPLIT_INPUTS {
-            return Self { length: 0, longer: 0, undivided: inputs };
-        }
-        Self { length: inputs / CHAINS, longer: inputs % CHAINS, undivided: 0 }
-    }
-
-    /// The first input of chain `c`.
-    #[inline(always)]
-    fn start(self, c: usize) -> usize {
-        c * self.length + if c < self.longer { c } else { self.longer }
-    }
-}
 
 /// The work on one tile of `R` rows and `N` blocks.
 pub(super) trait Tile {
@@ -280,7 +244,7 @@ where
         let mut total = zero;
         for k in 0..division.undivided {
             // SAFETY: `k < inputs`; the caller vouches for the rest.
-            unsafe { multiply_one(s, w, x, k, &mut total) }
+            unsafe { multiply_one(s, w, k, x, k, &mut total) }
         }
         return total;
     }
@@ -291,15 +255,22 @@ where
         let mut acc = [zero; Q];
         for k in 0..division.length {
             for c in 0..Q {
+                let chain = first + c;
                 // SAFETY: `k < inputs`; the caller vouches for the rest.
-                unsafe { multiply_one(s, w, x, division.start(first + c) + k, &mut acc[c]) }
+                unsafe {
+                    let (at, k) = (division.position(chain, k), division.start(chain) + k);
+                    multiply_one(s, w, at, x, k, &mut acc[c]);
+                }
             }
         }
         for c in 0..Q {
             if first + c < division.longer {
-                let last = division.start(first + c) + division.length;
+                let (chain, last) = (first + c, division.length);
                 // SAFETY: as above.
-                unsafe { multiply_one(s, w, x, last, &mut acc[c]) }
+                unsafe {
+                    let (at, k) = (division.position(chain, last), division.start(chain) + last);
+                    multiply_one(s, w, at, x, k, &mut acc[c]);
+                }
             }
             let pair = &mut pairs[(first + c) / 2];
             *pair = if (first + c) % 2 == 0 { acc[c] } else { add(s, *pair, acc[c]) };
@@ -332,14 +303,16 @@ where
     b
 }
 
-/// `acc[row][block][gate] += w[block][k][gate] * x[row][k]` for one `k`.
+/// `acc[row][block][gate] += w[block][at][gate] * x[row][k]` for one `k`, whose weights are the
+/// `at`-th.
 ///
 /// # Safety
-/// As [`multiply`], with `k < inputs`.
+/// As [`multiply`], with `k < inputs` and `at < inputs`.
 #[inline(always)]
 unsafe fn multiply_one<E, S, L, const R: usize, const N: usize>(
     s: S,
     w: [*const E; N],
+    at: usize,
     x: [*const E; R],
     k: usize,
     acc: &mut [[L; N]; R],
@@ -351,7 +324,7 @@ unsafe fn multiply_one<E, S, L, const R: usize, const N: usize>(
     for n in 0..N {
         for gate in 0..L::LEN {
             // SAFETY: the caller's.
-            let w = unsafe { s.load(w[n].add((k * L::LEN + gate) * S::LANES)) };
+            let w = unsafe { s.load(w[n].add((at * L::LEN + gate) * S::LANES)) };
             for r in 0..R {
                 // SAFETY: the caller's.
                 let x = s.splat(unsafe { *x[r].add(k) });
