@@ -175,7 +175,7 @@ impl<E: Element> Shared<E> {
         let per_row: usize = self
             .directions
             .iter()
-            .map(|d| d.w_ih.data.len() + d.w_hh.data.len())
+            .map(|d| d.w_ih.len() + d.w_hh.len())
             .fold(0, usize::saturating_add);
         per_row.saturating_mul(rows)
     }
@@ -183,7 +183,7 @@ impl<E: Element> Shared<E> {
     /// How many threads should share out the units of every step, for a call of `work`
     /// multiply-adds; 1 where that does not pay.
     fn members(&self, batch: &Batch<'_>, work: usize) -> usize {
-        let recurrent = self.directions.iter().map(|d| d.w_hh.data.len());
+        let recurrent = self.directions.iter().map(|d| d.w_hh.len());
         let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
         let projected = self.config.proj_size > 0;
         if projected || batch.steps() < 2 || step < WORTH_MEETING {
@@ -196,7 +196,7 @@ impl<E: Element> Shared<E> {
     /// Whether sharing out units is better than sharing out rows even where there are rows enough:
     /// weights are large, or rows end one after the other and would leave threads idle.
     fn prefers_units(&self, batch: &Batch<'_>) -> bool {
-        let large = |d: &Direction<E>| d.w_hh.data.len() * size_of::<E>() > LARGE_WEIGHTS;
+        let large = |d: &Direction<E>| d.w_hh.len() * size_of::<E>() > LARGE_WEIGHTS;
         matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
     }
 

@@ -156,7 +156,8 @@ impl<E: Element> RnnBase<E> {
     }
 
     /// [`forward_with`](Self::forward_with) into memory of the caller; with a workspace that has been used
-    /// for the same shapes before, nothing is allocated.
+    /// for the same shapes before, nothing is allocated, but for a layer's first call with a single
+    /// row, which lays its weights out anew.
     ///
     /// # Errors
     /// As [`forward_with`](Self::forward_with), and [`Error::Shape`] if a result's length is not right.

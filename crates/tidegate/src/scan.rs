@@ -229,6 +229,13 @@ impl<E: Element> Scan<'_, E> {
         alive.clamp(self.rows.start, self.rows.end) - self.rows.start
     }
 
+    /// Whether `rows` rows are the only one of a scan of one; one that remains of several is not
+    /// alone, or the first such batch would have the weights laid out anew in the middle of a call.
+    #[inline(always)]
+    fn is_alone(&self, rows: usize) -> bool {
+        rows == 1 && self.rows.len() == 1
+    }
+
     /// The end of the chunk of steps that begins at `start` and has at most `most` rows.
     #[inline(always)]
     fn chunk_end(&self, start: usize, most: usize) -> usize {
@@ -262,6 +269,7 @@ impl<E: Element> Scan<'_, E> {
             x_stride: inputs,
             out: &mut scratch.sums,
             rows,
+            alone: self.is_alone(rows),
             blocks: self.blocks.clone(),
         };
         E::run(level, sums);
@@ -307,6 +315,7 @@ impl<E: Element> Scan<'_, E> {
             },
             c: &mut carry.c,
             rows,
+            alone: self.is_alone(rows),
             blocks: self.blocks.clone(),
             // Forwards and backwards by turns, so that a step begins with the weights that the
             // one before it read last.
@@ -321,6 +330,7 @@ impl<E: Element> Scan<'_, E> {
                 x_stride: direction.units(),
                 out: &mut carry.h_next,
                 rows,
+                alone: self.is_alone(rows),
                 blocks: 0..w_hr.blocks,
             };
             E::run(level, project);

@@ -52,6 +52,7 @@ impl<E: Element> Stream<E> {
         for (carry, direction) in carries.iter_mut().zip(&shared.directions) {
             carry.reserve(direction, config.mode, batch);
             scratch.reserve(direction, &step, batch);
+            direction.prepare(batch);
         }
         let outputs = batch * config.output_size();
         let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];

@@ -60,6 +60,14 @@ impl<E: Element> Direction<E> {
         }
     }
 
+    /// Lays out the weights for steps of `rows` rows, so that the first one need not.
+    pub(crate) fn prepare(&self, rows: usize) {
+        let projection = self.w_hr.iter().map(|(w_hr, _)| w_hr);
+        for w in [&self.w_ih, &self.w_hh].into_iter().chain(projection) {
+            w.for_rows(rows == 1);
+        }
+    }
+
     /// Elements of a row of `c`, and of `h` before projection: whole vectors.
     pub(crate) fn units(&self) -> usize {
         self.w_hh.blocks * self.w_hh.lanes

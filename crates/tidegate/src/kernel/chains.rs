@@ -36,15 +36,15 @@ impl Division {
         c * self.length + if c < self.longer { c } else { self.longer }
     }
 
-    /// Where the weights of the `j`-th input of chain `c` lie: the first inputs of all chains, then
-    /// the second ones, and so on, so that the chains side by side read one stream of memory. Of
-    /// four streams a core gets half as much from its level-2 cache.
+    /// Where the weights of the `j`-th input of chain `c` lie for chains that run side by side: the
+    /// first inputs of all chains, then the second ones, and so on. So they read one stream of
+    /// memory; of four streams a core got half as much from its level-2 cache (Zen 5).
     #[inline(always)]
     pub(super) fn position(self, c: usize, j: usize) -> usize {
         j * CHAINS + c
     }
 
-    /// The inputs in the order in which their weights lie.
+    /// The inputs in the order of [`position`](Self::position).
     pub(super) fn order(self) -> impl Iterator<Item = usize> {
         let longest = self.length + usize::from(self.longer > 0);
         let divided = (0..longest * CHAINS).filter_map(move |at| {

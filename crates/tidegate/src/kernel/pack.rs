@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use tidegate_simd::Element;
 
 use super::chains::Division;
@@ -6,14 +8,17 @@ use crate::buffer::Buffer;
 /// A weight matrix laid out in the order in which the product reads it.
 ///
 /// Hidden units come in blocks of as many as a vector has lanes. A block holds, for each input,
-/// one vector per gate: shape `[blocks, K, G, lanes]`, with the inputs in the order of
-/// [`Division::order`]. One broadcast of an input feeds all
+/// one vector per gate: shape `[blocks, K, G, lanes]`. One broadcast of an input feeds all
 /// gates of a block, and the cell's arithmetic runs straight from the accumulators. The last
 /// block is filled up with zeros.
+///
+/// For a row alone the inputs lie in another order, in a copy that is made when it is first wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed<E> {
     /// The elements, `[blocks, K, G, lanes]`.
-    pub(crate) data: Buffer<E>,
+    data: Buffer<E>,
+    /// The same with the inputs in the order of [`Division::order`].
+    for_one: OnceLock<Buffer<E>>,
     /// Number of blocks of units.
     pub(crate) blocks: usize,
     /// Number of inputs, `K`.
@@ -32,26 +37,45 @@ impl<E: Element> Packed<E> {
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
         let blocks = units.div_ceil(lanes);
         let mut data = Buffer::zeros(blocks * inputs * gates * lanes);
-        let order: Vec<usize> = Division::of(inputs).order().collect();
         for (row, weight) in weight.chunks_exact(inputs).enumerate() {
             let (gate, unit) = (row / units, row % units);
             let (block, lane) = (unit / lanes, unit % lanes);
             let first = (block * inputs * gates + gate) * lanes + lane;
-            for (at, &k) in order.iter().enumerate() {
-                data[first + at * gates * lanes] = weight[k];
+            for (k, &w) in weight.iter().enumerate() {
+                data[first + k * gates * lanes] = w;
             }
         }
-        Self { data, blocks, inputs, gates, lanes }
+        Self { data, for_one: OnceLock::new(), blocks, inputs, gates, lanes }
+    }
+
+    /// The elements in the order in which a product reads them whose rows are one `alone`, or more.
+    #[inline(always)]
+    pub(crate) fn for_rows(&self, alone: bool) -> &[E] {
+        if alone { self.for_one.get_or_init(|| self.ordered()) } else { &self.data }
+    }
+
+    /// A copy with the inputs of each block in the order of [`Division::order`].
+    #[cold]
+    fn ordered(&self) -> Buffer<E> {
+        let mut copy = Buffer::zeros(self.len());
+        let (block, vectors) = (self.inputs * self.gates * self.lanes, self.gates * self.lanes);
+        for at in (0..self.len()).step_by(block) {
+            let (from, to) = (&self.data[at..][..block], &mut copy[at..][..block]);
+            for (to, k) in to.chunks_exact_mut(vectors).zip(Division::of(self.inputs).order()) {
+                to.copy_from_slice(&from[k * vectors..][..vectors]);
+            }
+        }
+        copy
+    }
+
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        self.data.len()
     }
 
     /// Elements of one row of sums: `blocks * G * lanes`.
     pub(crate) fn width(&self) -> usize {
         self.blocks * self.gates * self.lanes
-    }
-
-    /// Elements of one block.
-    pub(crate) fn block_len(&self) -> usize {
-        self.inputs * self.gates * self.lanes
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Step<'a, E> {
     pub(crate) c: &'a mut [E],
     /// Number of rows.
     pub(crate) rows: usize,
+    /// Whether the row, which must be one then, reads the weights laid out for one.
+    pub(crate) alone: bool,
     /// The blocks of units to compute; the others' states are left as they are.
     pub(crate) blocks: Range<usize>,
     /// Whether to begin with the last block.
@@ -45,7 +47,7 @@ impl<E: Element> Step<'_, E> {
     /// Runs the step with cell `C`.
     #[inline(always)]
     pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
-        let w = Matrix::new::<S, C::Gates<S::V>>(self.w);
+        let w = Matrix::new::<S, C::Gates<S::V>>(self.w, self.alone);
         let (rows, width) = (self.rows, w.width::<S, C::Gates<S::V>>());
         let states = <C::State<S::V> as List<S::V>>::LEN;
         let units = w.blocks * S::LANES;
@@ -57,6 +59,7 @@ impl<E: Element> Step<'_, E> {
         assert!(self.h.len() >= rows * units);
         assert!(self.c.len() >= (states - 1) * rows * units);
         assert!(self.blocks.end <= w.blocks);
+        assert!(rows == 1 || !self.alone);
         let mut tile = StepTile {
             s,
             w,
@@ -71,7 +74,7 @@ impl<E: Element> Step<'_, E> {
             cell: PhantomData::<C>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, self.blocks, self.backwards) }
+        unsafe { walk(&mut tile, rows, self.alone, self.blocks, self.backwards) }
     }
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Sums<'a, E> {
     pub(crate) out: &'a mut [E],
     /// Number of rows.
     pub(crate) rows: usize,
+    /// Whether the row, which must be one then, reads the weights laid out for one.
+    pub(crate) alone: bool,
     /// The blocks of units to compute; the others' sums are left as they are.
     pub(crate) blocks: Range<usize>,
 }
@@ -50,12 +52,13 @@ impl<E: Element> Sums<'_, E> {
     /// Computes the sums, with `L` the list of the matrix's gates.
     #[inline(always)]
     fn run_list<S: Simd<E>, L: List<S::V>>(self, s: S) {
-        let w = Matrix::new::<S, L>(self.w);
+        let w = Matrix::new::<S, L>(self.w, self.alone);
         let (rows, width) = (self.rows, w.width::<S, L>());
         assert_eq!(self.start.len(), width);
         assert!(rows == 0 || self.x.len() >= (rows - 1) * self.x_stride + w.inputs);
         assert!(self.out.len() >= rows * width);
         assert!(self.blocks.end <= w.blocks);
+        assert!(rows == 1 || !self.alone);
         let mut tile = SumsTile {
             s,
             w,
@@ -67,7 +70,7 @@ impl<E: Element> Sums<'_, E> {
             list: PhantomData::<L>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, self.blocks, false) }
+        unsafe { walk(&mut tile, rows, self.alone, self.blocks, false) }
     }
 }
 

@@ -66,7 +66,8 @@ const fn most_rows(vectors: usize, registers: usize) -> usize {
     if most > 6 { 6 } else { most }
 }
 
-/// Runs `tile` over all `rows` of `blocks`; `backwards` takes the last blocks first.
+/// Runs `tile` over all `rows` of `blocks`; `backwards` takes the last blocks first. A row may be
+/// `alone` if there is one; its chains run side by side then.
 ///
 /// Weights that have just been read are still in the cache when the next step begins with them.
 ///
@@ -76,11 +77,13 @@ const fn most_rows(vectors: usize, registers: usize) -> usize {
 pub(super) unsafe fn walk<T: Tile>(
     tile: &mut T,
     rows: usize,
+    alone: bool,
     blocks: Range<usize>,
     backwards: bool,
 ) {
+    debug_assert!(rows == 1 || !alone);
     let one = const { side_of_one(T::GATES, T::REGISTERS) };
-    let side = if rows == 1 { one } else { const { side_of_many(T::GATES, T::REGISTERS) } };
+    let side = if alone { one } else { const { side_of_many(T::GATES, T::REGISTERS) } };
     let groups = blocks.len() / side;
     let singles = blocks.len() - groups * side;
     for index in 0..groups + singles {
@@ -91,13 +94,13 @@ pub(super) unsafe fn walk<T: Tile>(
         // SAFETY: groups cover the first `groups * side` blocks, single blocks the others.
         unsafe {
             match side {
-                4 if const { side_of_one(T::GATES, T::REGISTERS) == 4 } && rows == 1 => {
+                4 if const { side_of_one(T::GATES, T::REGISTERS) == 4 } && alone => {
                     single_row::<T, 4>(tile, block);
                 }
-                2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } && rows == 1 => {
+                2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } && alone => {
                     single_row::<T, 2>(tile, block);
                 }
-                _ if rows == 1 => single_row::<T, 1>(tile, block),
+                _ if alone => single_row::<T, 1>(tile, block),
                 4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
                     column::<T, 4>(tile, rows, block);
                 }
@@ -172,12 +175,14 @@ pub(super) struct Matrix<E> {
 }
 
 impl<E: Element> Matrix<E> {
-    /// The matrix `w`, which must be packed for `L`'s gates and `S`'s vectors.
+    /// The matrix `w`, which must be packed for `L`'s gates and `S`'s vectors, for a row
+    /// `alone` or for several.
     #[inline(always)]
-    pub(super) fn new<S: Simd<E>, L: List<S::V>>(w: &Packed<E>) -> Self {
+    pub(super) fn new<S: Simd<E>, L: List<S::V>>(w: &Packed<E>, alone: bool) -> Self {
         assert_eq!((w.gates, w.lanes), (L::LEN, S::LANES));
-        assert_eq!(w.data.len(), w.blocks * w.block_len());
-        Self { data: w.data.as_ptr(), inputs: w.inputs, blocks: w.blocks }
+        let data = w.for_rows(alone);
+        assert_eq!(data.len(), w.len());
+        Self { data: data.as_ptr(), inputs: w.inputs, blocks: w.blocks }
     }
 
     /// Elements of one row of sums.
@@ -258,7 +263,7 @@ where
                 let chain = first + c;
                 // SAFETY: `k < inputs`; the caller vouches for the rest.
                 unsafe {
-                    let (at, k) = (division.position(chain, k), division.start(chain) + k);
+                    let (at, k) = (place::<Q>(division, chain, k), division.start(chain) + k);
                     multiply_one(s, w, at, x, k, &mut acc[c]);
                 }
             }
@@ -268,7 +273,7 @@ where
                 let (chain, last) = (first + c, division.length);
                 // SAFETY: as above.
                 unsafe {
-                    let (at, k) = (division.position(chain, last), division.start(chain) + last);
+                    let (at, k) = (place::<Q>(division, chain, last), division.start(chain) + last);
                     multiply_one(s, w, at, x, k, &mut acc[c]);
                 }
             }
@@ -278,6 +283,13 @@ where
         first += Q;
     }
     add(s, pairs[0], pairs[1])
+}
+
+/// Where the weights of the `j`-th input of chain `c` lie, in the layout that tiles with `Q` chains
+/// side by side want ([`Packed::for_rows`]).
+#[inline(always)]
+fn place<const Q: usize>(division: Division, c: usize, j: usize) -> usize {
+    if Q == 1 { division.start(c) + j } else { division.position(c, j) }
 }
 
 /// `a + b`, element by element.
