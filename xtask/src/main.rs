@@ -1,5 +1,6 @@
 //! The project's chores: `cargo xtask help`.
 
+mod bench;
 mod project;
 mod python;
 mod suite;
@@ -14,6 +15,10 @@ usage: cargo xtask COMMAND
   test               every Rust test and doctest, then the fixtures against PyTorch
   fixtures           ask PyTorch again and write fixtures/ and the demo's files
   fixtures --check   ask PyTorch again and compare with what is there
+  bench              the grid of shapes against the limit of the machine; takes the options of
+                     tidegate bench
+  bench --peers      the same beside PyTorch, ONNX Runtime and OpenVINO, which are installed into
+                     target/bench-python; [--filter TEXT] [--threads 1,2] [--rounds N] [--record]
   help               this text
 
 PyTorch goes into target/python when it is first needed. pip's own settings apply, so an index with
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
         ["test"] => suite::test(),
         ["fixtures"] => python::need().and_then(|python| python.fixtures(&[])),
         ["fixtures", "--check"] => python::need().and_then(|python| python.fixtures(&["--check"])),
+        ["bench", ref options @ ..] => bench::bench(options),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

@@ -80,7 +80,7 @@ fn find_or_make() -> Result<Python, Missing> {
         };
     }
     let folder = target().join("python");
-    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let python = program(&folder);
     if !works(&python) {
         make_environment(&folder)?;
     }
@@ -88,6 +88,40 @@ fn find_or_make() -> Result<Python, Missing> {
         install(&python)?;
     }
     Ok(Python(python))
+}
+
+/// The Python of an environment.
+fn program(folder: &Path) -> PathBuf {
+    folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" })
+}
+
+/// A Python in the target folder with the packages of the file `requirements`; both are brought up to
+/// date first.
+///
+/// # Errors
+/// If there is no Python, or the packages cannot be installed.
+pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let folder = target().join(name);
+    let python = program(&folder);
+    if !works(&python) {
+        make_environment(&folder).map_err(Missing::reason)?;
+    }
+    pip_install(&python, requirements)?;
+    Ok(python)
+}
+
+fn pip_install(python: &Path, requirements: &str) -> Result<(), String> {
+    let mut pip = Command::new(python);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+        requirements,
+    ]);
+    run(pip.current_dir(root()).stdin(Stdio::null()))
 }
 
 fn make_environment(folder: &Path) -> Result<(), Missing> {
@@ -108,16 +142,7 @@ fn install(python: &Path) -> Result<(), Missing> {
         "xtask: installing PyTorch {PYTORCH} into {} (once)",
         target().join("python").display()
     );
-    let mut pip = Command::new(python);
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "-r",
-        "fixtures/requirements.txt",
-    ]);
-    run(pip.current_dir(root()).stdin(Stdio::null())).map_err(Missing::Other)?;
+    pip_install(python, "fixtures/requirements.txt").map_err(Missing::Other)?;
     match pytorch(python) {
         Some(version) if version == PYTORCH => Ok(()),
         found => Err(Missing::Other(format!(

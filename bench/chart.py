@@ -1,0 +1,66 @@
+"""Draws FOLDER/results.json as FOLDER/chart.svg.
+
+    python chart.py FOLDER
+
+For every row the time of each library over tidegate's, each at its best thread count, on a
+logarithmic axis: right of the line at 1 tidegate is faster.
+"""
+
+import json
+import math
+import os
+import sys
+
+COLOURS = {"torch": "#d1495b", "onnxruntime": "#2e86ab", "openvino": "#7a9e3f"}
+NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+LEFT, RIGHT, TOP, LINE, MOST = 210, 30, 64, 15, 64
+WIDTH = 860
+
+
+def best(rows):
+    """Microseconds of tidegate and of each peer, each at its best thread count."""
+    times = {}
+    for row in rows:
+        for name, us in [("tidegate", row["us"]), *row["peers"].items()]:
+            times[name] = min(us, times.get(name, math.inf))
+    return times
+
+
+def draw(results):
+    names = list(dict.fromkeys(row["name"] for row in results["rows"]))
+    height = TOP + LINE * len(names) + 30
+    at = lambda ratio: LEFT + (WIDTH - LEFT - RIGHT) * (math.log2(min(max(ratio, 0.5), MOST)) + 1) / (math.log2(MOST) + 1)
+    text = lambda x, y, words, more="": f'<text x="{x:.0f}" y="{y:.0f}" {more}>{words}</text>'
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="11">',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
+        text(10, 18, "Time of other libraries over tidegate's, each at its best of one and two threads", 'font-size="14"'),
+        text(10, 34, results["cpu"] + "; h: hidden size, t: steps, b: batch, bi: bidirectional, 2x: two layers", 'fill="#555"'),
+    ]
+    for k, (name, colour) in enumerate(COLOURS.items()):
+        x = LEFT + 150 * k
+        lines.append(f'<circle cx="{x}" cy="48" r="4" fill="{colour}"/>')
+        lines.append(text(x + 8, 52, f"{NAMES[name]} {results['versions'].get(name, '')}"))
+    ratio = 0.5
+    while ratio <= MOST:
+        x, colour = at(ratio), "#333" if ratio == 1 else "#ddd"
+        lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - 26}" stroke="{colour}"/>')
+        lines.append(text(x, height - 12, f"{ratio:g}", 'text-anchor="middle"'))
+        ratio *= 2
+    for k, name in enumerate(names):
+        y = TOP + LINE * k + 10
+        times = best([row for row in results["rows"] if row["name"] == name])
+        lines.append(text(LEFT - 12, y + 4, name, 'text-anchor="end"'))
+        for peer, colour in COLOURS.items():
+            if peer in times:
+                x = at(times[peer] / times["tidegate"])
+                lines.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{colour}"/>')
+    return "\n".join(lines + ["</svg>", ""])
+
+
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    with open(os.path.join(folder, "results.json")) as file:
+        results = json.load(file)
+    with open(os.path.join(folder, "chart.svg"), "w") as file:
+        file.write(draw(results))
