@@ -1,0 +1,46 @@
+//! A forked child has none of its parent's threads, and must not wait for them.
+#![cfg(unix)]
+#![allow(unsafe_code, reason = "fork")]
+
+use std::time::{Duration, Instant};
+
+use tidegate::{Config, Generator, Mode, Options, RnnBase, Tensor, View, set_num_threads};
+
+fn run(layer: &RnnBase<f32>, batch: usize) -> Tensor<f32> {
+    let x = vec![0.25; 60 * batch * 40];
+    let x = View::new(&x, &[60, batch, 40]).unwrap();
+    layer.forward_with(x, Options::default()).unwrap().output
+}
+
+#[test]
+fn a_child_computes_what_its_parent_computes() {
+    let config = Config::new(Mode::Gru, 40, 150);
+    let layer = RnnBase::with_generator(config, &mut Generator::manual_seed(1)).unwrap();
+    set_num_threads(1);
+    let want = [1, 8].map(|batch| run(&layer, batch));
+    set_num_threads(2);
+    // The team is there, in the middle of its spinning.
+    assert!([1, 8].map(|batch| run(&layer, batch)) == want);
+    // SAFETY: the child computes, allocates as glibc and musl allow after a fork, and exits without
+    // running anything of the test harness.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let same = [1, 8].map(|batch| run(&layer, batch)) == want;
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(if same { 0 } else { 3 }) };
+    }
+    assert!(child > 0);
+    // The parent's threads still work.
+    assert!([1, 8].map(|batch| run(&layer, batch)) == want);
+    let (start, mut status) = (Instant::now(), 0);
+    // SAFETY: `status` is writable, `child` is this process's child.
+    while unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == 0 {
+        if start.elapsed() > Duration::from_secs(60) {
+            // SAFETY: as above.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            panic!("the child waits for its parent's threads");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "status {status}");
+}
