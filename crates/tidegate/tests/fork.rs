@@ -1,4 +1,4 @@
-//! A forked child has none of its parent's threads, and must not wait for them.
+//! A forked child has none of its parent's threads: it must not wait for them, but start its own.
 #![cfg(unix)]
 #![allow(unsafe_code, reason = "fork")]
 
@@ -10,6 +10,11 @@ fn run(layer: &RnnBase<f32>, batch: usize) -> Tensor<f32> {
     let x = vec![0.25; 60 * batch * 40];
     let x = View::new(&x, &[60, batch, 40]).unwrap();
     layer.forward_with(x, Options::default()).unwrap().output
+}
+
+/// How many threads this process has; two where that cannot be told.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(2, Iterator::count)
 }
 
 #[test]
@@ -26,8 +31,9 @@ fn a_child_computes_what_its_parent_computes() {
     let child = unsafe { libc::fork() };
     if child == 0 {
         let same = [1, 8].map(|batch| run(&layer, batch)) == want;
+        let status = if !same { 3 } else { i32::from(threads() < 2) };
         // SAFETY: ends the process.
-        unsafe { libc::_exit(if same { 0 } else { 3 }) };
+        unsafe { libc::_exit(status) };
     }
     assert!(child > 0);
     // The parent's threads still work.
