@@ -19,5 +19,5 @@ mod report;
 pub use error::Error;
 pub use grid::{Cell, Kind, Row, grid};
 pub use job::{Job, Measurement, measure};
-pub use limit::{Bandwidth, Limit};
+pub use limit::{Limit, ReadSpeed};
 pub use report::{Record, run, select};

@@ -1,37 +1,37 @@
 //! The least time a machine can take.
 
-use crate::machine::{self, Caches};
+use tidegate::Level;
+
+use crate::machine;
 use crate::{Cell, Kind, Row};
 
-/// Bytes a core reads per second where the data lie in each place.
+/// How fast a core reads a buffer again and again.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub struct Bandwidth {
-    /// Level-1 cache.
-    pub l1: f64,
-    /// Level-2 cache.
-    pub l2: f64,
-    /// Level-3 cache.
-    pub l3: f64,
-    /// Main memory.
-    pub dram: f64,
+pub struct ReadSpeed {
+    /// Size of the buffer.
+    pub bytes: f64,
+    /// Bytes per second.
+    pub speed: f64,
 }
+
+/// Sizes of buffers whose reading is timed, in KB: four for each doubling would say little more.
+const SIZES: [usize; 13] =
+    [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 131_072];
 
 /// What one core of a machine can do; the least time of a row follows from it.
 ///
-/// It stands for the plain method: every output is one chain over its inputs, every weight is read
-/// once a step, and nothing but the products, the sigmoids and the hyperbolic tangents counts. A
-/// walk that turns round at the end of the weights reads a part of them from a nearer cache, so
-/// where they just outgrow one a row may pass 100 %.
-#[derive(Copy, Clone, Debug, PartialEq)]
+/// It stands for the plain method: every weight is read once a step, in one direction, and nothing
+/// but the products, the sigmoids and the hyperbolic tangents counts. A walk that turns round at the
+/// end of the weights reads a part of them from a nearer cache, so where they just outgrow one a row
+/// may pass 100 %.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
     /// Name of the instruction set.
     pub level: &'static str,
     /// Fused multiply-adds of `f32` per second.
     pub multiply_adds: f64,
-    /// Reading speeds.
-    pub bandwidth: Bandwidth,
-    /// Sizes up to which data stay in the level-1, 2 and 3 cache, in bytes.
-    pub resident: [f64; 3],
+    /// Reading speeds of buffers of growing size.
+    pub reads: Vec<ReadSpeed>,
     /// `f32` in a vector.
     pub lanes: usize,
     /// Seconds for one vector of sigmoids. A hyperbolic tangent costs at least as much.
@@ -45,18 +45,11 @@ impl Limit {
     ///
     /// Every figure is the best of many short rounds: what else the machine does can only slow one.
     pub fn calibrate() -> Self {
-        let level = tidegate::Level::best();
-        let caches = Caches::detect();
+        let level = Level::best();
         Self {
             level: level.name(),
             multiply_adds: machine::multiply_adds(level),
-            bandwidth: Bandwidth {
-                l1: machine::read(level, 24 << 10),
-                l2: machine::read(level, 512 << 10),
-                l3: machine::read(level, 8 << 20),
-                dram: machine::read(level, 256 << 20),
-            },
-            resident: caches.resident(),
+            reads: reads(level),
             lanes: machine::lanes(level),
             activation: machine::activation(level),
             hop: machine::hop(),
@@ -113,12 +106,34 @@ impl Limit {
         total * row.directions as f64
     }
 
-    /// Seconds to read `bytes` that were read one step before.
+    /// Seconds to read `bytes` that were read one step before: at the speed of a buffer of that
+    /// size, between two sizes at a speed between theirs.
     fn load(&self, bytes: f64) -> f64 {
-        let Bandwidth { l1, l2, l3, dram } = self.bandwidth;
-        let nearest = self.resident.iter().position(|&size| bytes <= size);
-        bytes / nearest.map_or(dram, |place| [l1, l2, l3][place])
+        let after = self.reads.partition_point(|read| read.bytes < bytes);
+        let (Some(from), Some(to)) =
+            (self.reads.get(after.saturating_sub(1)), self.reads.get(after).or(self.reads.last()))
+        else {
+            return 0.0;
+        };
+        let share = match from.bytes < to.bytes {
+            true => (bytes / from.bytes).ln() / (to.bytes / from.bytes).ln(),
+            false => 0.0,
+        };
+        bytes / (from.speed + share.clamp(0.0, 1.0) * (to.speed - from.speed))
     }
+}
+
+/// The speed of every size: that of a larger one, should it be higher, as what shares the machine
+/// and where the buffers happen to lie can only slow one.
+fn reads(level: Level) -> Vec<ReadSpeed> {
+    let mut reads = SIZES.map(|size| {
+        let bytes = size << 10;
+        ReadSpeed { bytes: bytes as f64, speed: machine::read(level, bytes) }
+    });
+    for k in (1..reads.len()).rev() {
+        reads[k - 1].speed = reads[k - 1].speed.max(reads[k].speed);
+    }
+    reads.into()
 }
 
 /// `G * H`.
@@ -144,19 +159,23 @@ mod tests {
     use crate::grid;
 
     /// Round numbers: multiply-adds and bytes per "second" as on a machine of one cycle a second.
-    const LIMIT: Limit = Limit {
-        level: "none",
-        multiply_adds: 16.0,
-        bandwidth: Bandwidth { l1: 64.0, l2: 32.0, l3: 16.0, dram: 4.0 },
-        resident: [32e3, 1e6, 16e6],
-        lanes: 16,
-        activation: 17.0,
-        hop: 200.0,
-    };
+    fn limit() -> Limit {
+        let read = |(bytes, speed)| ReadSpeed { bytes, speed };
+        let speeds =
+            [(32e3, 64.0), (33e3, 32.0), (1e6, 32.0), (1.1e6, 16.0), (16e6, 16.0), (17e6, 4.0)];
+        Limit {
+            level: "none",
+            multiply_adds: 16.0,
+            reads: speeds.map(read).into(),
+            lanes: 16,
+            activation: 17.0,
+            hop: 200.0,
+        }
+    }
 
     fn at(name: &str, threads: usize) -> f64 {
         let rows = grid();
-        LIMIT.row(rows.iter().find(|row| row.name == name).unwrap(), threads)
+        limit().row(rows.iter().find(|row| row.name == name).unwrap(), threads)
     }
 
     #[test]
@@ -197,9 +216,12 @@ mod tests {
 
     #[test]
     fn large_weights_come_from_further_away() {
-        assert_eq!(LIMIT.load(32e3), 500.0);
-        assert_eq!(LIMIT.load(64e3), 2000.0);
-        assert_eq!(LIMIT.load(16e6), 1e6);
-        assert_eq!(LIMIT.load(20e6), 5e6);
+        assert_eq!(limit().load(32e3), 500.0);
+        assert_eq!(limit().load(64e3), 2000.0);
+        // Half-way between two speeds.
+        let between = (32e3f64 * 33e3).sqrt();
+        assert!((limit().load(between) * 48.0 / between - 1.0).abs() < 1e-12);
+        assert_eq!(limit().load(16e6), 1e6);
+        assert_eq!(limit().load(20e6), 5e6);
     }
 }

@@ -203,38 +203,6 @@ fn total<S: Simd<f32>>(s: S, sums: [S::V; CHAINS]) -> f32 {
     lanes.iter().sum()
 }
 
-/// Sizes of the data caches in bytes.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Caches([f64; 3]);
-
-impl Caches {
-    /// What Linux says of the first core; elsewhere 32 KB, 1 MB and 32 MB.
-    pub(crate) fn detect() -> Self {
-        let mut sizes = [32.0 * 1024.0, 1024.0 * 1024.0, 32.0 * 1024.0 * 1024.0];
-        for index in 0..8 {
-            let folder = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/");
-            let read = |name: &str| std::fs::read_to_string(folder.clone() + name).ok();
-            let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size"))
-            else {
-                break;
-            };
-            let level = level.trim().parse().unwrap_or(0);
-            let size = size.trim().trim_end_matches('K').parse::<f64>();
-            if let (1..=3, true, Ok(size)) = (level, kind.trim() != "Instruction", size) {
-                sizes[level - 1] = size * 1024.0;
-            }
-        }
-        Self(sizes)
-    }
-
-    /// Up to which size data stay in each: beside them a cache holds the states and the stack, and
-    /// the third one other cores' data. The shares were seen on a Zen 4 with 32 KB, 1 MB and 32 MB,
-    /// where the time to read a buffer again grew from 28 KB, 0.9 MB and 14 MB on.
-    pub(crate) fn resident(self) -> [f64; 3] {
-        [self.0[0] * 28.0 / 32.0, self.0[1] * 0.9, self.0[2] * 14.0 / 32.0]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,11 +229,5 @@ mod tests {
             let expected = 0.5 * (CHAINS * lanes(level) + 2 * data.len()) as f32;
             assert_eq!(sum, expected, "{}", level.name());
         }
-    }
-
-    #[test]
-    fn caches_grow() {
-        let [l1, l2, l3] = Caches::detect().resident();
-        assert!(8e3 < l1 && l1 < l2 && l2 < l3);
     }
 }

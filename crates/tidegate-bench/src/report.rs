@@ -82,14 +82,13 @@ fn heading(
     width: usize,
     out: &mut (impl Write + ?Sized),
 ) -> Result<(), Error> {
-    let Limit { level, multiply_adds, bandwidth, activation, hop, .. } = limit;
+    let Limit { level, multiply_adds, reads, activation, hop, .. } = limit;
     let per_core = 2e-9 * multiply_adds;
-    let [l1, l2, l3, dram] =
-        [bandwidth.l1, bandwidth.l2, bandwidth.l3, bandwidth.dram].map(|bytes| 1e-9 * bytes);
-    writeln!(
-        out,
-        "one core ({level}): {per_core:.0} GFLOP/s; reads per second: L1 {l1:.0} GB, L2 {l2:.0} GB, L3 {l3:.0} GB, memory {dram:.0} GB;"
-    )?;
+    writeln!(out, "one core ({level}): {per_core:.0} GFLOP/s; reads in GB/s:")?;
+    for read in reads {
+        write!(out, " {:.0} KB {:.0}", read.bytes / 1024.0, 1e-9 * read.speed)?;
+    }
+    writeln!(out)?;
     let (activation, hop) = (1e9 * activation, 1e9 * hop);
     writeln!(
         out,
