@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use tidegate::{Generator, Options, OutputMut, RnnBase, Stream, Tensor, View, Workspace};
+use tidegate::{
+    Generator, Options, OutputMut, RnnBase, Stream, Tensor, View, Workspace, num_threads,
+};
 
 use crate::{Error, Kind, Limit, Row};
 
@@ -65,7 +67,11 @@ impl Job {
             .map(|_| 2.0 * generator.uniform::<f32>() - 1.0)
             .collect();
         let call = match row.kind {
-            Kind::Step => Call::Step { stream: layer.stream(row.batch)?, at: 0 },
+            Kind::Step => {
+                let mut stream = layer.stream(row.batch)?;
+                stream.set_num_threads(num_threads());
+                Call::Step { stream, at: 0 }
+            }
             Kind::Sequence => {
                 let view = View::new(&x, &[row.steps, row.batch, row.input_size])?;
                 let result = layer.empty_output(view)?;

@@ -81,14 +81,15 @@ impl<E> Clone for Member<'_, E> {
     }
 }
 
+/// The blocks of units of member `index` of `count`, of `blocks` in all.
+pub(crate) fn share_of(index: usize, count: usize, blocks: usize) -> Range<usize> {
+    blocks * index / count..blocks * (index + 1) / count
+}
+
 impl<E: Element> Member<'_, E> {
     /// The blocks of units that are this member's, of `blocks` in all.
     pub(crate) fn blocks(self, blocks: usize) -> Range<usize> {
-        self.blocks_of(self.index, blocks)
-    }
-
-    fn blocks_of(self, index: usize, blocks: usize) -> Range<usize> {
-        blocks * index / self.count..blocks * (index + 1) / self.count
+        share_of(self.index, self.count, blocks)
     }
 
     /// Whether this is the member that does what only one may do.
@@ -113,7 +114,7 @@ impl<E: Element> Member<'_, E> {
         let (to, len) = self.exchange.slots[turn % 2].place();
         assert!(rows * stride <= len.min(h.len()) && blocks * lanes <= stride);
         let pieces = move |index| {
-            let Range { start, end } = self.blocks_of(index, blocks);
+            let Range { start, end } = share_of(index, self.count, blocks);
             (0..rows).map(move |row| (row * stride + start * lanes, (end - start) * lanes))
         };
         for (at, count) in pieces(self.index) {

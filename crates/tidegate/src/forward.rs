@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "results are shared out among threads by rows")]
 
 use core::ops::Range;
+use core::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::check::{InitialState, check_input, check_results, sort_lengths};
@@ -22,6 +23,10 @@ const WORTH_MEETING: usize = 10_000;
 /// slower than threads that each read a part of them for all rows. Measured on a Zen 5 with 1 MB of
 /// level-2 cache a core: equal at 4 MB, 0.88 of the time at 16 MB.
 const LARGE_WEIGHTS: usize = 4 << 20;
+
+/// How long threads that are to work together wait for one another to begin: several times what it
+/// takes to wake a parked one.
+const ROLL_CALL: Duration = Duration::from_micros(500);
 
 /// A call with everything checked, in terms of rows.
 pub(crate) struct Job<'a, E> {
@@ -145,12 +150,16 @@ impl<E: Element> Shared<E> {
         if sides.len() < members && (parts.len() < members || self.prefers_units(&batch)) {
             exchange.prepare(members, rows * self.widest_state());
             let exchange = &*exchange;
-            threads::together(&mut tasks[..members], |k, count, task| {
-                // SAFETY: each `k` below `count` is called once, all at the same time.
-                let member = unsafe { exchange.member(k, count) };
+            let met = threads::together(&mut tasks[..members], ROLL_CALL, |k, task| {
+                // SAFETY: each `k` below `members` is called once, all at the same time.
+                let member = unsafe { exchange.member(k, members) };
                 // SAFETY: the members share out the units of all rows.
                 unsafe { call.run_units(member, task) }
             });
+            if !met {
+                // SAFETY: nothing else is running.
+                unsafe { call.run_rows(0..rows, &mut tasks[0]) }
+            }
             return;
         }
         if parts.len() < sides.len() {
@@ -316,7 +325,7 @@ impl<E: Element> Call<'_, E> {
             None => 0..weights.w_hh.blocks,
         };
         let output = self.output_of(layer).columns(direction * size, size);
-        let units = units_of(&blocks, weights, config.hidden_size);
+        let units = weights.units_of(&blocks, config.hidden_size);
         let scan = Scan {
             direction: weights,
             batch: self.batch,
@@ -396,16 +405,6 @@ impl<E: Element> Call<'_, E> {
             }
         }
     }
-}
-
-/// The units of `blocks`, without padding.
-fn units_of<E: Element>(
-    blocks: &Range<usize>,
-    weights: &Direction<E>,
-    hidden_size: usize,
-) -> Range<usize> {
-    let lanes = weights.w_hh.lanes;
-    (blocks.start * lanes).min(hidden_size)..(blocks.end * lanes).min(hidden_size)
 }
 
 /// Fills `masks` with 0, with probability `p`, and `1 / (1 - p)` otherwise.

@@ -33,6 +33,30 @@ impl<E: Element> Carry<E> {
         self.c.reserve(if mode.has_cell_state() { rows * direction.units() } else { 0 });
     }
 
+    /// Takes over the states of `other`, of the same shape.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.h.copy_from_slice(&other.h);
+        self.h_next.copy_from_slice(&other.h_next);
+        self.c.copy_from_slice(&other.c);
+    }
+
+    /// Takes over the `c` of `blocks` from `other`, of the same shape.
+    pub(crate) fn copy_cells(
+        &mut self,
+        other: &Self,
+        direction: &Direction<E>,
+        rows: usize,
+        blocks: Range<usize>,
+    ) {
+        let (units, lanes) = (direction.units(), direction.w_hh.lanes);
+        if !self.c.is_empty() {
+            for row in 0..rows {
+                let at = row * units + blocks.start * lanes..row * units + blocks.end * lanes;
+                self.c[at.clone()].copy_from_slice(&other.c[at]);
+            }
+        }
+    }
+
     /// Sets all states to zero.
     pub(crate) fn clear(&mut self) {
         for buffer in [&mut self.h, &mut self.h_next, &mut self.c] {

@@ -1,14 +1,26 @@
 //! One step, or a chunk of steps, per call.
 #![allow(unsafe_code, reason = "the rows handed to a scan are this stream's alone")]
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::check::InitialState;
+use crate::exchange::{Exchange, Member, Watch, share_of};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::{Carry, Scan, Scratch};
-use crate::{Element, Error, State, Tensor, View};
+use crate::weights::Direction;
+use crate::{Element, Error, State, Tensor, View, threads};
+
+/// Multiply-adds of a step below which a second thread saves little. Measured on a Zen 5: two threads
+/// take 1.4 times as long as one at 33,000, 0.95 times at 131,000 and 0.46 times at 524,000, where the
+/// halves of the weights fit into the cores' level-2 caches.
+const WORTH_SHARING: usize = 150_000;
+
+/// How long the threads of a step wait for one another: about as long as it takes alone, or to wake
+/// one that is parked.
+const ROLL_CALL: Duration = Duration::from_micros(50);
 
 /// Sequences that arrive piece by piece: the state is kept between calls.
 ///
@@ -27,13 +39,37 @@ use crate::{Element, Error, State, Tensor, View};
 pub struct Stream<E = f32> {
     shared: Arc<Shared<E>>,
     batch: usize,
-    /// One per layer.
-    carries: Vec<Carry<E>>,
-    scratch: Scratch<E>,
+    /// One per thread that may run. The first `holders` of them have the state: each has all of `h`
+    /// and the `c` of its own units.
+    parts: Vec<Part<E>>,
+    holders: usize,
+    /// Where the threads meet after every step.
+    exchange: Exchange<E>,
     /// Outputs of the layers below the one that is running, `[N, B, P]`, by turns.
     between: [Buffer<E>; 2],
     /// The last layer's output of one step, `[B, P]`.
     output: Vec<E>,
+}
+
+/// What one thread of a stream works on.
+#[derive(Clone, Debug)]
+struct Part<E> {
+    /// One per layer.
+    carries: Vec<Carry<E>>,
+    scratch: Scratch<E>,
+}
+
+impl<E: Element> Part<E> {
+    fn new(shared: &Shared<E>, batch: usize) -> Self {
+        let step = Batch::Equal { steps: 1, rows: batch };
+        let mut scratch = Scratch::default();
+        let mut carries = vec![Carry::default(); shared.directions.len()];
+        for (carry, direction) in carries.iter_mut().zip(&shared.directions) {
+            carry.reserve(direction, shared.config.mode, batch);
+            scratch.reserve(direction, &step, batch);
+        }
+        Self { carries, scratch }
+    }
 }
 
 impl<E: Element> Stream<E> {
@@ -46,18 +82,35 @@ impl<E: Element> Stream<E> {
         if batch.checked_mul(widest).is_none_or(|n| n > isize::MAX as usize / 64) {
             return Err(Error::TooLarge { what: "the batch" });
         }
-        let step = Batch::Equal { steps: 1, rows: batch };
-        let mut scratch = Scratch::default();
-        let mut carries = vec![Carry::default(); config.num_layers];
-        for (carry, direction) in carries.iter_mut().zip(&shared.directions) {
-            carry.reserve(direction, config.mode, batch);
-            scratch.reserve(direction, &step, batch);
+        for direction in &shared.directions {
             direction.prepare(batch);
         }
         let outputs = batch * config.output_size();
         let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
-        let output = vec![E::ZERO; outputs];
-        Ok(Self { batch, carries, scratch, between, output, shared })
+        let (output, exchange) = (vec![E::ZERO; outputs], Exchange::default());
+        let parts = vec![Part::new(&shared, batch)];
+        Ok(Self { batch, parts, holders: 1, exchange, between, output, shared })
+    }
+
+    /// Sets how many threads may share out the units of every step; 0 stands for as many as the
+    /// machine offers. The results have the same bits with any number.
+    ///
+    /// A new stream has one: it runs on the calling thread, locks nothing and makes no system call.
+    /// More are used where a step is long enough (an LSTM of about 200 units), and pay where steps
+    /// follow one another closely: a helper that has had nothing to do for a while must be woken
+    /// first. They are not used with a projection.
+    pub fn set_num_threads(&mut self, threads: usize) {
+        let Shared { config, directions, .. } = &*self.shared;
+        let blocks = directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
+        let most = if config.proj_size > 0 { 1 } else { blocks.min(threads::offered()) };
+        let threads = if threads == 0 { most } else { threads.min(most) };
+        self.gather();
+        self.parts.resize_with(threads, || Part::new(&self.shared, self.batch));
+    }
+
+    /// How many threads may share out the units of a step: at most the number that was set.
+    pub fn num_threads(&self) -> usize {
+        self.parts.len()
     }
 
     /// Number of sequences.
@@ -106,36 +159,68 @@ impl<E: Element> Stream<E> {
 
     /// Runs all layers over `steps` steps.
     fn advance(&mut self, steps: usize, x: &[E], output: &mut [E]) {
-        let Shared { ref config, level, ref directions, .. } = *self.shared;
         let batch = Batch::Equal { steps, rows: self.batch };
-        let size = config.output_size();
-        let [first, second] = &mut self.between;
-        if config.num_layers > 1 {
-            first.reserve(steps * self.batch * size);
-            second.reserve(steps * self.batch * size);
+        let together = self.parts.len() > 1 && self.is_long();
+        if together {
+            self.share()
+        } else {
+            self.gather()
         }
-        let (mut above, mut below) = (first, second);
-        for (layer, (direction, carry)) in directions.iter().zip(&mut self.carries).enumerate() {
-            let input: &[E] = if layer == 0 { x } else { below };
-            let last = layer + 1 == config.num_layers;
-            let scan = Scan {
-                direction,
-                batch,
-                rows: 0..self.batch,
-                blocks: 0..direction.w_hh.blocks,
-                member: None,
-                reverse: false,
-                input: RowsIn::packed(input, &batch, config.layer_input_size(layer)),
-                output: RowsOut::packed(
-                    if last { &mut *output } else { &mut *above },
-                    &batch,
-                    size,
-                ),
-            };
-            // SAFETY: the output is borrowed exclusively.
-            unsafe { scan.run(config.mode, level, carry, &mut self.scratch) }
-            core::mem::swap(&mut above, &mut below);
+        let config = &self.shared.config;
+        let inner = if config.num_layers > 1 { batch } else { Batch::Equal { steps: 0, rows: 0 } };
+        let between = self.between.each_mut().map(|buffer| {
+            buffer.reserve(inner.rows_before(inner.steps()) * config.output_size());
+            RowsOut::packed(buffer, &inner, config.output_size())
+        });
+        let advance = Advance {
+            shared: &self.shared,
+            batch,
+            input: RowsIn::packed(x, &batch, config.input_size),
+            between,
+            output: RowsOut::packed(output, &batch, config.output_size()),
+        };
+        if together {
+            let members = self.parts.len();
+            let widest = self.shared.directions.iter().map(Direction::h_stride).max();
+            self.exchange.prepare(members, self.batch * widest.unwrap_or(0));
+            let exchange = &self.exchange;
+            let met = threads::together(&mut self.parts, ROLL_CALL, |k, part| {
+                // SAFETY: each `k` below `members` is called once, all at the same time.
+                let member = unsafe { exchange.member(k, members) };
+                let _watch = Watch(member);
+                // SAFETY: the members share out the units.
+                unsafe { advance.run(part, Some(member)) }
+            });
+            if met {
+                return;
+            }
+            gather(&self.shared, self.batch, &mut self.parts, &mut self.holders);
         }
+        // SAFETY: nothing else is running.
+        unsafe { advance.run(&mut self.parts[0], None) }
+    }
+
+    /// Whether a step is long enough to be shared out.
+    fn is_long(&self) -> bool {
+        let work = self.shared.directions.iter().map(|d| d.w_ih.len() + d.w_hh.len());
+        work.sum::<usize>().saturating_mul(self.batch) >= WORTH_SHARING
+    }
+
+    /// Gives every part the state.
+    fn share(&mut self) {
+        if let ([first, others @ ..], 1) = (&mut self.parts[..], self.holders) {
+            for other in others {
+                for (to, from) in other.carries.iter_mut().zip(&first.carries) {
+                    to.copy_from(from);
+                }
+            }
+            self.holders = self.parts.len();
+        }
+    }
+
+    /// Gives the first part the whole state.
+    fn gather(&mut self) {
+        gather(&self.shared, self.batch, &mut self.parts, &mut self.holders);
     }
 
     /// The state after the last step: `h: [L, B, P]` and, for an LSTM, `c: [L, B, H]`.
@@ -148,10 +233,12 @@ impl<E: Element> Stream<E> {
         // SAFETY: the layouts are those of the tensors just made.
         let (h_rows, c_rows) = unsafe { (state_rows(&mut h, batch), state_rows(&mut c, batch)) };
         let c_rows = (cells > 0).then_some(&c_rows);
-        for (layer, (direction, carry)) in directions.iter().zip(&self.carries).enumerate() {
-            // SAFETY: the tensors are borrowed exclusively.
-            unsafe {
-                carry.store(direction, layer, 0..batch, 0..config.hidden_size, &h_rows, c_rows)
+        for (k, part) in self.parts[..self.holders].iter().enumerate() {
+            for (layer, (direction, carry)) in directions.iter().zip(&part.carries).enumerate() {
+                let blocks = share_of(k, self.holders, direction.w_hh.blocks);
+                let units = direction.units_of(&blocks, config.hidden_size);
+                // SAFETY: the tensors are borrowed exclusively.
+                unsafe { carry.store(direction, layer, 0..batch, units, &h_rows, c_rows) }
             }
         }
         (h, (cells > 0).then_some(c))
@@ -165,15 +252,83 @@ impl<E: Element> Stream<E> {
     pub fn set_state(&mut self, state: State<'_, E>) -> Result<(), Error> {
         let Shared { config, directions, .. } = &*self.shared;
         let (h, c) = InitialState::check(config, self.batch, state)?.rows(None);
-        for (layer, (direction, carry)) in directions.iter().zip(&mut self.carries).enumerate() {
+        let carries = &mut self.parts[0].carries;
+        for (layer, (direction, carry)) in directions.iter().zip(carries).enumerate() {
             carry.load(direction, layer, 0..self.batch, Some(h), c);
         }
+        self.holders = 1;
         Ok(())
     }
 
     /// Begins anew from zero states.
     pub fn reset(&mut self) {
-        self.carries.iter_mut().for_each(Carry::clear);
+        self.parts[0].carries.iter_mut().for_each(Carry::clear);
+        self.holders = 1;
+    }
+}
+
+/// Gives the first of `parts` the whole state, of which the first `holders` have a share each.
+fn gather<E: Element>(
+    shared: &Shared<E>,
+    batch: usize,
+    parts: &mut [Part<E>],
+    holders: &mut usize,
+) {
+    let [first, others @ ..] = parts else { return };
+    for (k, other) in others[..*holders - 1].iter().enumerate() {
+        let carries = first.carries.iter_mut().zip(&other.carries);
+        for (direction, (to, from)) in shared.directions.iter().zip(carries) {
+            let blocks = share_of(k + 1, *holders, direction.w_hh.blocks);
+            to.copy_cells(from, direction, batch, blocks);
+        }
+    }
+    *holders = 1;
+}
+
+/// One call of a stream, for all threads that run it.
+struct Advance<'a, E> {
+    shared: &'a Shared<E>,
+    batch: Batch<'a>,
+    input: RowsIn<'a, E>,
+    /// Outputs of the layers but the last, by turns.
+    between: [RowsOut<'a, E>; 2],
+    output: RowsOut<'a, E>,
+}
+
+impl<E: Element> Advance<'_, E> {
+    /// Runs all layers, or the units of `member` in them.
+    ///
+    /// # Safety
+    /// No other thread may run the same units at the same time, and the other members must run.
+    unsafe fn run(&self, part: &mut Part<E>, member: Option<Member<'_, E>>) {
+        let Shared { config, level, directions, .. } = self.shared;
+        let mut input = self.input;
+        for (layer, (direction, carry)) in directions.iter().zip(&mut part.carries).enumerate() {
+            let last = layer + 1 == config.num_layers;
+            let output = if last { self.output } else { self.between[layer % 2] };
+            let all = direction.w_hh.blocks;
+            let blocks = member.map_or(0..all, |member| member.blocks(all));
+            let units = direction.units_of(&blocks, config.hidden_size);
+            let scan = Scan {
+                direction,
+                batch: self.batch,
+                rows: 0..self.batch.rows(),
+                blocks,
+                member,
+                reverse: false,
+                input,
+                output: match direction.w_hr {
+                    Some(_) => output,
+                    None => output.columns(units.start, units.len()),
+                },
+            };
+            // SAFETY: the caller's. What is read next was written before all met after the last
+            // step.
+            unsafe {
+                scan.run(config.mode, *level, carry, &mut part.scratch);
+                input = output.reader();
+            }
+        }
     }
 }
 

@@ -40,8 +40,8 @@ struct Team {
     working: AtomicUsize,
     /// Whether a part of the current call panicked.
     panicked: AtomicBool,
-    /// What parked members wait for; guards nothing but their going to sleep.
-    sleep: Mutex<()>,
+    /// Number of members that are parked, or about to be. What they wait for is a change of `call`.
+    parked: Mutex<usize>,
     wake: Condvar,
 }
 
@@ -90,7 +90,7 @@ impl Team {
             parts: AtomicUsize::new(0),
             working: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
-            sleep: Mutex::new(()),
+            parked: Mutex::new(0),
             wake: Condvar::new(),
         }));
         // Of two threads that get here at once, one is late; its call runs without a team.
@@ -115,11 +115,14 @@ impl Team {
         // they count as working; this function takes it away and waits for them.
         let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
         *self.lock_job() = Some(shared);
-        {
-            let _guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let parked = {
+            let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
             self.call.fetch_add(1, Ordering::Release);
+            *parked
+        };
+        if parked > 0 {
+            self.wake.notify_all(); // a system call
         }
-        self.wake.notify_all();
 
         let own = catch_unwind(AssertUnwindSafe(|| self.take_parts(job)));
         *self.lock_job() = None;
@@ -197,10 +200,12 @@ impl Team {
                 spin_loop();
             }
         }
-        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        *parked += 1;
         while self.call.load(Ordering::Acquire) == seen {
-            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            parked = self.wake.wait(parked).unwrap_or_else(PoisonError::into_inner);
         }
+        *parked -= 1;
     }
 }
 

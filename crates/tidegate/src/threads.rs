@@ -75,53 +75,41 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
     });
 }
 
-/// How long threads that are to work together wait for one another to begin: several times what it
-/// takes to wake a parked one.
-const ROLL_CALL: Duration = Duration::from_micros(500);
-
-/// Calls `f(k, count, item)` with every item at the same time, each on a thread of its own, so that
-/// they may wait for one another. If the threads cannot be had soon, because the team is in use or
-/// the machine is, calls `f(0, 1, item)` once instead.
-pub(crate) fn together<T: Send>(items: &mut [T], f: impl Fn(usize, usize, &mut T) + Sync) {
+/// Calls `f(k, item)` with every item at the same time, each on a thread of its own, so that they may
+/// wait for one another, and returns true. If the threads cannot be had within `patience`, because
+/// the team is in use or the machine is, calls nothing and returns false.
+pub(crate) fn together<T: Send>(
+    items: &mut [T],
+    patience: Duration,
+    f: impl Fn(usize, &mut T) + Sync,
+) -> bool {
     let count = items.len();
-    let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(0) };
+    let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
-    let ran = team::try_run(count, count, &|k| match roll.call(count) {
-        // SAFETY: the team calls with every `k < count` once, and nobody is alone.
-        Decision::Together => f(k, count, unsafe { items.get(k) }),
-        // SAFETY: nobody else gets an item.
-        Decision::Alone => f(0, 1, unsafe { items.get(0) }),
-        Decision::Away => {}
+    let ran = team::try_run(count, count, &|k| {
+        if roll.call(count, patience) {
+            // SAFETY: the team calls with every `k < count` once.
+            f(k, unsafe { items.get(k) });
+        }
     });
-    if !ran {
-        // SAFETY: nobody has got an item.
-        f(0, 1, unsafe { items.get(0) });
-    }
-}
-
-/// What a thread does after the roll was called.
-enum Decision {
-    /// Its part: all are here.
-    Together,
-    /// All of the work.
-    Alone,
-    /// Nothing.
-    Away,
+    ran && roll.decision.into_inner() == TOGETHER
 }
 
 /// Finds out whether all threads are here.
 struct Roll {
     here: AtomicUsize,
-    /// 0 while open, then one of the two below.
+    /// One of the three below.
     decision: AtomicUsize,
 }
 
+const OPEN: usize = 0;
 const TOGETHER: usize = 1;
-const ALONE: usize = 2;
+const GIVEN_UP: usize = 2;
 
 impl Roll {
-    /// Waits until all `count` are here or one of them has waited long enough, who works alone.
-    fn call(&self, count: usize) -> Decision {
+    /// Waits until all `count` are here, or one of them has waited for as long as its patience
+    /// lasts; returns whether all are here.
+    fn call(&self, count: usize, patience: Duration) -> bool {
         if self.here.fetch_add(1, Ordering::AcqRel) + 1 == count {
             self.decide(TOGETHER);
         }
@@ -129,20 +117,19 @@ impl Roll {
         loop {
             for _ in 0..100 {
                 match self.decision.load(Ordering::Acquire) {
-                    TOGETHER => return Decision::Together,
-                    ALONE => return Decision::Away,
-                    _ => spin_loop(),
+                    OPEN => spin_loop(),
+                    decision => return decision == TOGETHER,
                 }
             }
-            if start.elapsed() > ROLL_CALL && self.decide(ALONE) {
-                return Decision::Alone;
+            if start.elapsed() > patience {
+                self.decide(GIVEN_UP);
             }
         }
     }
 
     /// Decides, if nobody has.
-    fn decide(&self, decision: usize) -> bool {
-        self.decision.compare_exchange(0, decision, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    fn decide(&self, decision: usize) {
+        let _ = self.decision.compare_exchange(OPEN, decision, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 

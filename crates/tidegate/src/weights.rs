@@ -1,3 +1,5 @@
+use core::ops::Range;
+
 use crate::buffer::Buffer;
 use crate::cell::split_gates;
 use crate::kernel::pack::{Packed, pack_bias};
@@ -71,6 +73,12 @@ impl<E: Element> Direction<E> {
     /// Elements of a row of `c`, and of `h` before projection: whole vectors.
     pub(crate) fn units(&self) -> usize {
         self.w_hh.blocks * self.w_hh.lanes
+    }
+
+    /// The units of `blocks`, without padding, of `hidden_size` in all.
+    pub(crate) fn units_of(&self, blocks: &Range<usize>, hidden_size: usize) -> Range<usize> {
+        let lanes = self.w_hh.lanes;
+        (blocks.start * lanes).min(hidden_size)..(blocks.end * lanes).min(hidden_size)
     }
 
     /// Elements of a row of `h`: whole vectors.
