@@ -48,6 +48,9 @@ pub trait Element:
     /// PyTorch's name of the type.
     const NAME: &'static str;
 
+    /// Whether weights of this type may be kept as [`Bf16`](crate::Bf16).
+    const BF16_WEIGHTS: bool;
+
     /// The nearest element to `x`.
     fn from_f64(x: f64) -> Self;
     /// The same number as `f64`, exactly.
@@ -98,6 +101,7 @@ macro_rules! element {
 }
 
 element!(f32, "torch.float32", run_f32, lanes_f32, {
+    const BF16_WEIGHTS: bool = true;
     const ROUNDER: f32 = 12_582_912.0;
     const LOG2_E: f32 = core::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_145_75;
@@ -111,6 +115,7 @@ element!(f32, "torch.float32", run_f32, lanes_f32, {
 });
 
 element!(f64, "torch.float64", run_f64, lanes_f64, {
+    const BF16_WEIGHTS: bool = false;
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     const LOG2_E: f64 = core::f64::consts::LOG2_E;
     const LN2_HIGH: f64 = 0.693_147_180_559_890_3;

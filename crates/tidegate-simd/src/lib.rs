@@ -5,6 +5,7 @@
 //! stands for. Every operation here rounds as IEEE 754 says, so a kernel that keeps the order of
 //! its operations gives the same bits at every level.
 
+mod bf16;
 mod element;
 mod level;
 #[cfg(target_arch = "aarch64")]
@@ -14,6 +15,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use bf16::Bf16;
 pub use element::Element;
 pub use level::{Kernel, Level};
 pub use simd::Simd;

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use crate::{Element, Kernel, Simd};
+use crate::{Bf16, Element, Kernel, Simd};
 
 /// Four lanes of `f32`: NEON, which every AArch64 CPU has.
 // INVARIANT: constructed only by `detect`, so a value proves the CPU has the feature.
@@ -35,7 +35,7 @@ macro_rules! simd {
      load: $load:ident, store: $store:ident, add: $add:ident, sub: $sub:ident, mul: $mul:ident,
      div: $div:ident, fma: $fma:ident, fms: $fms:ident, less: $less:ident, more: $more:ident,
      select: $select:ident, abs: $abs:ident, sign: $sign:expr, to_int: $to_int:ident,
-     from_int: $from_int:ident, shl: $shl:ident, add_int: $add_int:ident) => {
+     from_int: $from_int:ident, shl: $shl:ident, add_int: $add_int:ident, others: { $($others:item)* }) => {
         impl Simd<$e> for Neon {
             type V = $v;
             const LANES: usize = $lanes;
@@ -56,6 +56,8 @@ macro_rules! simd {
                 // SAFETY: the caller vouches for the elements, `self` for the feature.
                 unsafe { $store(to, v) }
             }
+            $(#[inline(always)]
+            $others)*
             #[inline(always)]
             fn add(self, a: $v, b: $v) -> $v {
                 // SAFETY: `self` proves the CPU has the feature.
@@ -124,9 +126,16 @@ simd!(f32, float32x4_t, lanes: 4, mantissa: 23, splat: vdupq_n_f32, load: vld1q_
     store: vst1q_f32, add: vaddq_f32, sub: vsubq_f32, mul: vmulq_f32, div: vdivq_f32,
     fma: vfmaq_f32, fms: vfmsq_f32, less: vcltq_f32, more: vcgtq_f32, select: vbslq_f32,
     abs: vabsq_f32, sign: vdupq_n_u32(1 << 31), to_int: vreinterpretq_u32_f32,
-    from_int: vreinterpretq_f32_u32, shl: vshlq_n_u32, add_int: vaddq_u32);
+    from_int: vreinterpretq_f32_u32, shl: vshlq_n_u32, add_int: vaddq_u32,
+    others: {
+        unsafe fn load_bf16(self, from: *const Bf16) -> float32x4_t {
+            // SAFETY: the caller vouches for the elements, `self` for the feature.
+            unsafe { vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(from.cast()))) }
+        }
+    }
+);
 simd!(f64, float64x2_t, lanes: 2, mantissa: 52, splat: vdupq_n_f64, load: vld1q_f64,
     store: vst1q_f64, add: vaddq_f64, sub: vsubq_f64, mul: vmulq_f64, div: vdivq_f64,
     fma: vfmaq_f64, fms: vfmsq_f64, less: vcltq_f64, more: vcgtq_f64, select: vbslq_f64,
     abs: vabsq_f64, sign: vdupq_n_u64(1 << 63), to_int: vreinterpretq_u64_f64,
-    from_int: vreinterpretq_f64_u64, shl: vshlq_n_u64, add_int: vaddq_u64);
+    from_int: vreinterpretq_f64_u64, shl: vshlq_n_u64, add_int: vaddq_u64, others: {});

@@ -1,6 +1,6 @@
 #![allow(unsafe_code, reason = "loads and stores take pointers")]
 
-use crate::Element;
+use crate::{Bf16, Element};
 
 /// The operations one instruction set provides on vectors of `E`.
 ///
@@ -24,6 +24,21 @@ pub trait Simd<E: Element>: Copy + 'static {
     /// # Safety
     /// `from` must be valid for reading `LANES` elements; it need not be aligned.
     unsafe fn load(self, from: *const E) -> Self::V;
+
+    /// Loads `LANES` numbers that are kept as bf16.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading `LANES` of them; it need not be aligned.
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const Bf16) -> Self::V {
+        let mut lanes = [E::ZERO; 16];
+        for (k, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+            // SAFETY: the caller's.
+            *lane = E::from_f64(f64::from(unsafe { *from.add(k) }.to_f32()));
+        }
+        // SAFETY: no level has more than 16 lanes.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
 
     /// Stores `LANES` elements.
     ///

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::{Element, Kernel, Simd};
+use crate::{Bf16, Element, Kernel, Simd};
 
 /// Declares a token type for a set of CPU features.
 macro_rules! token {
@@ -127,6 +127,13 @@ simd!(Avx2, f32, __m256, lanes: 8, registers: 16, mantissa: 23, splat: _mm256_se
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
         }
+        unsafe fn load_bf16(self, from: *const Bf16) -> __m256 {
+            // SAFETY: the caller vouches for the elements, `self` for the features.
+            unsafe {
+                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+            }
+        }
         unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
             // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
             unsafe {
@@ -166,6 +173,13 @@ simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512
         fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
+        }
+        unsafe fn load_bf16(self, from: *const Bf16) -> __m512 {
+            // SAFETY: the caller vouches for the elements, `self` for the features.
+            unsafe {
+                let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+            }
         }
         unsafe fn store_first(self, v: __m512, n: usize, to: *mut f32) {
             // SAFETY: a mask bit is set only below `n`, for which the caller vouches.

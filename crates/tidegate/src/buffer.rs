@@ -1,7 +1,5 @@
 use core::ops::{Deref, DerefMut};
 
-use tidegate_simd::Element;
-
 /// Cache lines are this long on every machine we know.
 const LINE_BYTES: usize = 64;
 
@@ -14,10 +12,10 @@ pub(crate) struct Buffer<E> {
     len: usize,
 }
 
-impl<E: Element> Buffer<E> {
+impl<E: Copy + Default> Buffer<E> {
     /// A buffer of `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
-        let data = vec![E::ZERO; len + LINE_BYTES / size_of::<E>()];
+        let data = vec![E::default(); len + LINE_BYTES / size_of::<E>()];
         let start = data.as_ptr().align_offset(LINE_BYTES).min(data.len() - len);
         Self { data, start, len }
     }

@@ -205,7 +205,7 @@ impl<E: Element> Shared<E> {
     /// Whether sharing out units is better than sharing out rows even where there are rows enough:
     /// weights are large, or rows end one after the other and would leave threads idle.
     fn prefers_units(&self, batch: &Batch<'_>) -> bool {
-        let large = |d: &Direction<E>| d.w_hh.len() * size_of::<E>() > LARGE_WEIGHTS;
+        let large = |d: &Direction<E>| d.w_hh.bytes() > LARGE_WEIGHTS;
         matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_simd::Level;
+use tidegate_simd::{Bf16, Level};
 
 use crate::check::check_input;
 use crate::generator::with_global;
@@ -27,6 +27,8 @@ pub struct RnnBase<E = f32> {
 pub(crate) struct Shared<E> {
     pub(crate) config: Config,
     pub(crate) level: Level,
+    /// Whether weights are kept as bf16.
+    half: bool,
     /// In the order of [`Config::parameters`].
     parameters: Vec<Tensor<E>>,
     /// Packed parameters, `[L * D]`.
@@ -34,14 +36,34 @@ pub(crate) struct Shared<E> {
 }
 
 impl<E: Element> Shared<E> {
-    /// Packs `parameters`, in the order of [`Config::parameters`].
-    fn new(config: Config, level: Level, parameters: Vec<Tensor<E>>) -> Arc<Self> {
+    /// Packs `parameters`, in the order of [`Config::parameters`]; rounds the weights to bf16 if
+    /// `half`.
+    fn new(config: Config, level: Level, half: bool, mut parameters: Vec<Tensor<E>>) -> Arc<Self> {
+        for weight in parameters.iter_mut().filter(|p| half && p.shape().len() == 2) {
+            for w in weight.data_mut() {
+                *w = E::from_f64(f64::from(Bf16::from_f32(w.to_f64() as f32).to_f32()));
+            }
+        }
         let each = config.direction_parameters(0).len();
         let directions = parameters
             .chunks_exact(each)
-            .map(|parameters| Direction::new(&config, parameters, E::lanes(level)))
+            .map(|parameters| Direction::new(&config, parameters, E::lanes(level), half))
             .collect();
-        Arc::new(Self { config, level, parameters, directions })
+        Arc::new(Self { config, level, half, parameters, directions })
+    }
+}
+
+impl RnnBase<f32> {
+    /// The same layer with its weight matrices rounded to bf16 (to nearest, ties to even) and kept so:
+    /// half the memory to read at every step, which is the time of a step of one row where the
+    /// weights exceed the caches. Biases, states and all arithmetic stay f32.
+    ///
+    /// The results have the bits of a layer whose weights were rounded and kept as f32, which is also
+    /// what [`state_dict`](Self::state_dict) returns. How far they are from the unrounded layer's
+    /// depends on the weights: each is off by up to 2^-9 of itself.
+    pub fn with_bf16_weights(&self) -> Self {
+        let Shared { config, level, ref parameters, .. } = *self.shared;
+        Self { shared: Shared::new(config, level, true, parameters.clone()) }
     }
 }
 
@@ -62,7 +84,7 @@ impl<E: Element> RnnBase<E> {
     pub fn with_generator(config: Config, generator: &mut Generator) -> Result<Self, Error> {
         config.validate()?;
         let parameters = params::initial(&config, generator);
-        Ok(Self { shared: Shared::new(config, Level::best(), parameters) })
+        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
     }
 
     /// A layer with the parameters that `dict` holds under `prefix` (`"encoder."`, or `""`).
@@ -88,7 +110,7 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<Self, Error> {
         config.validate()?;
         let parameters = params::from_dict(&config, dict, prefix, rename)?;
-        Ok(Self { shared: Shared::new(config, Level::best(), parameters) })
+        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
     }
 
     /// Replaces all parameters by those that `dict` holds under `prefix`.
@@ -98,16 +120,16 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// As [`from_state_dict`](Self::from_state_dict); the layer is unchanged then.
     pub fn load_state_dict(&mut self, dict: &StateDict<E>, prefix: &str) -> Result<(), Error> {
-        let Shared { config, level, .. } = *self.shared;
+        let Shared { config, level, half, .. } = *self.shared;
         let parameters = params::from_dict(&config, dict, prefix, str::to_string)?;
-        self.shared = Shared::new(config, level, parameters);
+        self.shared = Shared::new(config, level, half, parameters);
         Ok(())
     }
 
     /// The same layer computed with the instructions of `level`; the results have the same bits.
     pub fn at_level(&self, level: Level) -> Self {
-        let Shared { config, ref parameters, .. } = *self.shared;
-        Self { shared: Shared::new(config, level, parameters.clone()) }
+        let Shared { config, half, ref parameters, .. } = *self.shared;
+        Self { shared: Shared::new(config, level, half, parameters.clone()) }
     }
 
     /// The instruction set the layer computes with.

@@ -30,10 +30,11 @@ pub(crate) struct Direction<E> {
 }
 
 impl<E: Element> Direction<E> {
-    /// Packs `parameters`, in the order of [`Config::parameters`], for vectors of `lanes`.
-    pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], lanes: usize) -> Self {
+    /// Packs `parameters`, in the order of [`Config::parameters`], for vectors of `lanes`; the
+    /// matrices as bf16 if `half`.
+    pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], lanes: usize, half: bool) -> Self {
         let (gates, hidden) = (config.mode.gates(), config.hidden_size);
-        let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes);
+        let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes, half);
 
         let zeros = vec![E::ZERO; gates * hidden];
         let (b_ih, b_hh) = match config.bias {
@@ -47,7 +48,7 @@ impl<E: Element> Direction<E> {
 
         let w_hr = (config.proj_size > 0).then(|| {
             let weight = parameters[parameters.len() - 1].data();
-            let packed = Packed::new(weight, 1, config.proj_size, lanes);
+            let packed = Packed::new(weight, 1, config.proj_size, lanes, half);
             let zeros = Buffer::zeros(packed.width());
             (packed, zeros)
         });
@@ -66,7 +67,7 @@ impl<E: Element> Direction<E> {
     pub(crate) fn prepare(&self, rows: usize) {
         let projection = self.w_hr.iter().map(|(w_hr, _)| w_hr);
         for w in [&self.w_ih, &self.w_hh].into_iter().chain(projection) {
-            w.for_rows(rows == 1);
+            w.prepare(rows == 1);
         }
     }
 

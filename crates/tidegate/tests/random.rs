@@ -437,3 +437,40 @@ fn dropout_is_drawn_in_training_and_only_between_layers() {
         sample.assert_close(&evaluated, &sample.reference(None), tolerance::<f64>());
     }
 }
+
+/// A layer that keeps its weights as bf16 is the layer with rounded weights.
+#[test]
+fn weights_kept_as_bf16_give_the_bits_of_rounded_weights() {
+    let levels = Level::available();
+    let check = |sample: &Sample<f32>| {
+        let half = sample.layer.with_bf16_weights();
+        let rounded = half.state_dict();
+        for (name, tensor) in sample.layer.named_parameters() {
+            for (&w, &r) in tensor.data().iter().zip(rounded.get(&name).unwrap().data()) {
+                let is_weight = tensor.shape().len() == 2;
+                assert!(if is_weight { r.to_bits() & 0xffff == 0 } else { r == w }, "{name}");
+                assert!((r - w).abs() <= w.abs() / 256.0, "{name}: {w} became {r}");
+            }
+        }
+        let full = RnnBase::from_state_dict(*sample.config(), &rounded, "").unwrap();
+        let want = sample.run(&full);
+        for level in &levels {
+            let got = sample.run(&half.at_level(*level));
+            assert_same(&format!("{} at level {}", sample.name, level.name()), &got, &want);
+        }
+        if !half.config().bidirectional {
+            let row = &sample.x[..sample.batch * half.config().input_size];
+            let (mut half, mut full) =
+                (half.stream(sample.batch).unwrap(), full.stream(sample.batch).unwrap());
+            assert_eq!(half.step(row).unwrap(), full.step(row).unwrap(), "{}", sample.name);
+        }
+    };
+    for seed in 0..300 {
+        check(&Sample::new(seed));
+    }
+    for mode in Mode::ALL {
+        for batch in 1..=8 {
+            check(&sized(mode, 17, 70, batch));
+        }
+    }
+}

@@ -4,5 +4,6 @@ mod chains;
 pub(crate) mod math;
 pub(crate) mod pack;
 pub(crate) mod step;
+pub(crate) mod stored;
 pub(crate) mod sums;
 mod tile;

@@ -1,8 +1,6 @@
-use std::sync::OnceLock;
+use tidegate_simd::{Bf16, Element};
 
-use tidegate_simd::Element;
-
-use super::chains::Division;
+use super::stored::{Full, Half, Layouts, Stored, Weights};
 use crate::buffer::Buffer;
 
 /// A weight matrix laid out in the order in which the product reads it.
@@ -15,10 +13,8 @@ use crate::buffer::Buffer;
 /// For a row alone the inputs lie in another order, in a copy that is made when it is first wanted.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed<E> {
-    /// The elements, `[blocks, K, G, lanes]`.
-    data: Buffer<E>,
-    /// The same with the inputs in the order of [`Division::order`].
-    for_one: OnceLock<Buffer<E>>,
+    /// The elements.
+    pub(super) weights: Weights<E>,
     /// Number of blocks of units.
     pub(crate) blocks: usize,
     /// Number of inputs, `K`.
@@ -30,47 +26,53 @@ pub(crate) struct Packed<E> {
 }
 
 impl<E: Element> Packed<E> {
-    /// Packs `weight: [G * units, K]`, PyTorch's layout, for vectors of `lanes`.
-    pub(crate) fn new(weight: &[E], gates: usize, units: usize, lanes: usize) -> Self {
+    /// Packs `weight: [G * units, K]`, PyTorch's layout, for vectors of `lanes`; as bf16 if `half`.
+    pub(crate) fn new(weight: &[E], gates: usize, units: usize, lanes: usize, half: bool) -> Self {
         let rows = gates * units;
         let inputs = weight.len() / rows;
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
-        let blocks = units.div_ceil(lanes);
-        let mut data = Buffer::zeros(blocks * inputs * gates * lanes);
-        for (row, weight) in weight.chunks_exact(inputs).enumerate() {
-            let (gate, unit) = (row / units, row % units);
-            let (block, lane) = (unit / lanes, unit % lanes);
-            let first = (block * inputs * gates + gate) * lanes + lane;
-            for (k, &w) in weight.iter().enumerate() {
-                data[first + k * gates * lanes] = w;
+        let (blocks, shape) = (units.div_ceil(lanes), [gates, units, lanes]);
+        let weights = match half {
+            false => Weights::Full(Layouts::new(packed(weight, shape, |w| w))),
+            true => {
+                let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
+                Weights::Half(Layouts::new(packed(weight, shape, bf16)))
             }
+        };
+        Self { weights, blocks, inputs, gates, lanes }
+    }
+
+    /// Lays the elements out for products whose rows are one `alone`, or more.
+    pub(crate) fn prepare(&self, alone: bool) {
+        match &self.weights {
+            Weights::Full(_) => _ = self.for_rows::<Full>(alone),
+            Weights::Half(_) => _ = self.for_rows::<Half>(alone),
         }
-        Self { data, for_one: OnceLock::new(), blocks, inputs, gates, lanes }
     }
 
     /// The elements in the order in which a product reads them whose rows are one `alone`, or more.
     #[inline(always)]
-    pub(crate) fn for_rows(&self, alone: bool) -> &[E] {
-        if alone { self.for_one.get_or_init(|| self.ordered()) } else { &self.data }
+    pub(super) fn for_rows<W: Stored<E>>(&self, alone: bool) -> &[W::Item] {
+        W::layouts(&self.weights).for_rows(alone, self.inputs, self.gates * self.lanes)
     }
 
-    /// A copy with the inputs of each block in the order of [`Division::order`].
-    #[cold]
-    fn ordered(&self) -> Buffer<E> {
-        let mut copy = Buffer::zeros(self.len());
-        let (block, vectors) = (self.inputs * self.gates * self.lanes, self.gates * self.lanes);
-        for at in (0..self.len()).step_by(block) {
-            let (from, to) = (&self.data[at..][..block], &mut copy[at..][..block]);
-            for (to, k) in to.chunks_exact_mut(vectors).zip(Division::of(self.inputs).order()) {
-                to.copy_from_slice(&from[k * vectors..][..vectors]);
-            }
-        }
-        copy
+    /// Whether they are kept as bf16.
+    #[inline(always)]
+    pub(super) fn is_half(&self) -> bool {
+        matches!(self.weights, Weights::Half(_))
+    }
+
+    /// Bytes of the elements.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len() * if self.is_half() { size_of::<Bf16>() } else { size_of::<E>() }
     }
 
     /// Number of elements.
     pub(crate) fn len(&self) -> usize {
-        self.data.len()
+        match &self.weights {
+            Weights::Full(layouts) => layouts.len(),
+            Weights::Half(layouts) => layouts.len(),
+        }
     }
 
     /// Elements of one row of sums: `blocks * G * lanes`.
@@ -87,7 +89,26 @@ pub(crate) fn pack_bias<E: Element>(
     lanes: usize,
 ) -> Buffer<E> {
     // A bias is the weight of a single input.
-    Packed::new(bias, gates, units, lanes).data
+    packed(bias, [gates, units, lanes], |b| b)
+}
+
+/// `weight: [G * units, K]` as `[blocks, K, G, lanes]`, each element as `item` says.
+fn packed<E: Copy, T: Copy + Default>(
+    weight: &[E],
+    [gates, units, lanes]: [usize; 3],
+    item: impl Fn(E) -> T,
+) -> Buffer<T> {
+    let inputs = weight.len() / (gates * units);
+    let mut data = Buffer::zeros(units.div_ceil(lanes) * inputs * gates * lanes);
+    for (row, weight) in weight.chunks_exact(inputs).enumerate() {
+        let (gate, unit) = (row / units, row % units);
+        let (block, lane) = (unit / lanes, unit % lanes);
+        let first = (block * inputs * gates + gate) * lanes + lane;
+        for (k, &w) in weight.iter().enumerate() {
+            data[first + k * gates * lanes] = item(w);
+        }
+    }
+    data
 }
 
 #[cfg(test)]
@@ -99,13 +120,13 @@ mod tests {
         // Two gates, three units, two inputs: w[gate, unit, k] = 100 gate + 10 unit + k.
         let weight: Vec<f32> =
             [0, 1, 10, 11, 20, 21, 100, 101, 110, 111, 120, 121].map(|w| w as f32).to_vec();
-        let packed = Packed::new(&weight, 2, 3, 2);
+        let packed = Packed::new(&weight, 2, 3, 2, false);
         assert_eq!((packed.blocks, packed.inputs, packed.width()), (2, 2, 8));
         let want = [
             [0, 10, 100, 110, 1, 11, 101, 111], // units 0 and 1: k = 0, then k = 1
             [20, 0, 120, 0, 21, 0, 121, 0],     // unit 2 and padding
         ];
         let want: Vec<f32> = want.concat().iter().map(|&w| w as f32).collect();
-        assert_eq!(*packed.data, want[..]);
+        assert_eq!(packed.for_rows::<Full>(false), &want[..]);
     }
 }

@@ -11,6 +11,7 @@ use core::ops::Range;
 use tidegate_simd::{Element, Simd};
 
 use super::pack::Packed;
+use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, Tile, multiply, rows_at, walk};
 use crate::cell::{Cell, List};
 
@@ -47,8 +48,18 @@ impl<E: Element> Step<'_, E> {
     /// Runs the step with cell `C`.
     #[inline(always)]
     pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
-        let w = Matrix::new::<S, C::Gates<S::V>>(self.w, self.alone);
-        let (rows, width) = (self.rows, w.width::<S, C::Gates<S::V>>());
+        if const { E::BF16_WEIGHTS } && self.w.is_half() {
+            self.run_stored::<S, C, Half>(s);
+        } else {
+            self.run_stored::<S, C, Full>(s);
+        }
+    }
+
+    /// Runs the step with weights kept as `W` says.
+    #[inline(always)]
+    fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>>(self, s: S) {
+        let w = Matrix::new::<E, S, C::Gates<S::V>, W>(self.w, self.alone);
+        let (rows, width) = (self.rows, w.width::<E, S, C::Gates<S::V>>());
         let states = <C::State<S::V> as List<S::V>>::LEN;
         let units = w.blocks * S::LANES;
         assert_eq!(self.start.len(), width);
@@ -71,7 +82,7 @@ impl<E: Element> Step<'_, E> {
             h_stride: self.h_stride,
             h: self.h.as_mut_ptr(),
             c: self.c.as_mut_ptr(),
-            cell: PhantomData::<C>,
+            cell: PhantomData::<(C, W)>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
         unsafe { walk(&mut tile, rows, self.alone, self.blocks, self.backwards) }
@@ -79,9 +90,9 @@ impl<E: Element> Step<'_, E> {
 }
 
 /// [`Step`] by value.
-struct StepTile<E, S, C> {
+struct StepTile<E, S, C, T, W> {
     s: S,
-    w: Matrix<E>,
+    w: Matrix<T>,
     width: usize,
     units: usize,
     start: *const E,
@@ -90,10 +101,10 @@ struct StepTile<E, S, C> {
     h_stride: usize,
     h: *mut E,
     c: *mut E,
-    cell: PhantomData<C>,
+    cell: PhantomData<(C, W)>,
 }
 
-impl<E: Element, S: Simd<E>, C: Cell> StepTile<E, S, C> {
+impl<E: Element, S: Simd<E>, C: Cell, T, W> StepTile<E, S, C, T, W> {
     /// Runs the cell on one row and block, from the products to the state.
     ///
     /// # Safety
@@ -133,7 +144,13 @@ impl<E: Element, S: Simd<E>, C: Cell> StepTile<E, S, C> {
     }
 }
 
-impl<E: Element, S: Simd<E>, C: Cell> Tile for StepTile<E, S, C> {
+impl<E, S, C, W> Tile for StepTile<E, S, C, W::Item, W>
+where
+    E: Element,
+    S: Simd<E>,
+    C: Cell,
+    W: Stored<E>,
+{
     const GATES: usize = <C::Gates<S::V> as List<S::V>>::LEN;
     const REGISTERS: usize = S::REGISTERS;
 
@@ -145,9 +162,10 @@ impl<E: Element, S: Simd<E>, C: Cell> Tile for StepTile<E, S, C> {
     ) {
         // SAFETY: `Step::run` checked every slice against the rows and blocks.
         unsafe {
-            let w = self.w.blocks_at::<S, C::Gates<S::V>, N>(block);
+            let w = self.w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
-            let products = multiply::<_, _, C::Gates<S::V>, R, N, Q>(self.s, w, h, self.w.inputs);
+            let products =
+                multiply::<_, _, C::Gates<S::V>, W, R, N, Q>(self.s, w, h, self.w.inputs);
             for r in 0..R {
                 for n in 0..N {
                     self.finish(row + r, block + n, products[r][n]);

@@ -11,6 +11,7 @@ use core::ops::Range;
 use tidegate_simd::{Element, Kernel, Simd};
 
 use super::pack::Packed;
+use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, Tile, multiply, rows_at, walk};
 use crate::cell::List;
 
@@ -40,9 +41,9 @@ impl<E: Element> Kernel<E> for Sums<'_, E> {
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
         match self.w.gates {
-            4 => self.run_list::<S, [S::V; 4]>(s),
-            3 => self.run_list::<S, [S::V; 3]>(s),
-            1 => self.run_list::<S, [S::V; 1]>(s),
+            4 => self.run_gates::<S, [S::V; 4]>(s),
+            3 => self.run_gates::<S, [S::V; 3]>(s),
+            1 => self.run_gates::<S, [S::V; 1]>(s),
             gates => unreachable!("no cell has {gates} gates"),
         }
     }
@@ -51,9 +52,19 @@ impl<E: Element> Kernel<E> for Sums<'_, E> {
 impl<E: Element> Sums<'_, E> {
     /// Computes the sums, with `L` the list of the matrix's gates.
     #[inline(always)]
-    fn run_list<S: Simd<E>, L: List<S::V>>(self, s: S) {
-        let w = Matrix::new::<S, L>(self.w, self.alone);
-        let (rows, width) = (self.rows, w.width::<S, L>());
+    fn run_gates<S: Simd<E>, L: List<S::V>>(self, s: S) {
+        if const { E::BF16_WEIGHTS } && self.w.is_half() {
+            self.run_list::<S, L, Half>(s);
+        } else {
+            self.run_list::<S, L, Full>(s);
+        }
+    }
+
+    /// Computes the sums from weights kept as `W` says.
+    #[inline(always)]
+    fn run_list<S: Simd<E>, L: List<S::V>, W: Stored<E>>(self, s: S) {
+        let w = Matrix::new::<E, S, L, W>(self.w, self.alone);
+        let (rows, width) = (self.rows, w.width::<E, S, L>());
         assert_eq!(self.start.len(), width);
         assert!(rows == 0 || self.x.len() >= (rows - 1) * self.x_stride + w.inputs);
         assert!(self.out.len() >= rows * width);
@@ -67,7 +78,7 @@ impl<E: Element> Sums<'_, E> {
             x: self.x.as_ptr(),
             x_stride: self.x_stride,
             out: self.out.as_mut_ptr(),
-            list: PhantomData::<L>,
+            list: PhantomData::<(L, W)>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
         unsafe { walk(&mut tile, rows, self.alone, self.blocks, false) }
@@ -75,18 +86,24 @@ impl<E: Element> Sums<'_, E> {
 }
 
 /// [`Sums`] by value.
-struct SumsTile<E, S, L> {
+struct SumsTile<E, S, L, T, W> {
     s: S,
-    w: Matrix<E>,
+    w: Matrix<T>,
     width: usize,
     start: *const E,
     x: *const E,
     x_stride: usize,
     out: *mut E,
-    list: PhantomData<L>,
+    list: PhantomData<(L, W)>,
 }
 
-impl<E: Element, S: Simd<E>, L: List<S::V>> Tile for SumsTile<E, S, L> {
+impl<E, S, L, W> Tile for SumsTile<E, S, L, W::Item, W>
+where
+    E: Element,
+    S: Simd<E>,
+    L: List<S::V>,
+    W: Stored<E>,
+{
     const GATES: usize = L::LEN;
     const REGISTERS: usize = S::REGISTERS;
 
@@ -99,9 +116,9 @@ impl<E: Element, S: Simd<E>, L: List<S::V>> Tile for SumsTile<E, S, L> {
         let (s, vectors) = (self.s, L::LEN * S::LANES);
         // SAFETY: `Sums::run_list` checked every slice against the rows and blocks.
         unsafe {
-            let w = self.w.blocks_at::<S, L, N>(block);
+            let w = self.w.blocks_at::<E, S, L, N>(block);
             let x = rows_at::<E, R>(self.x, self.x_stride, row);
-            let products = multiply::<_, _, L, R, N, Q>(s, w, x, self.w.inputs);
+            let products = multiply::<_, _, L, W, R, N, Q>(s, w, x, self.w.inputs);
             let start = self.start.add(block * vectors);
             for r in 0..R {
                 let out = self.out.add((row + r) * self.width + block * vectors);

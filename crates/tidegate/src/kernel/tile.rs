@@ -16,6 +16,7 @@ use tidegate_simd::{Element, Simd};
 
 use super::chains::{CHAINS, Division};
 use super::pack::Packed;
+use super::stored::Stored;
 use crate::cell::List;
 
 /// The work on one tile of `R` rows and `N` blocks.
@@ -166,28 +167,34 @@ unsafe fn column<T: Tile, const N: usize>(tile: &mut T, rows: usize, block: usiz
 
 /// A packed matrix by value: what a tile needs of it stays in registers.
 #[derive(Copy, Clone)]
-pub(super) struct Matrix<E> {
-    data: *const E,
+pub(super) struct Matrix<T> {
+    data: *const T,
     /// Number of inputs.
     pub(super) inputs: usize,
     /// Number of blocks of units.
     pub(super) blocks: usize,
 }
 
-impl<E: Element> Matrix<E> {
-    /// The matrix `w`, which must be packed for `L`'s gates and `S`'s vectors, for a row
-    /// `alone` or for several.
+impl<T: Copy> Matrix<T> {
+    /// The matrix `w`, which must be packed for `L`'s gates and `S`'s vectors and kept as `W` says,
+    /// for a row `alone` or for several.
     #[inline(always)]
-    pub(super) fn new<S: Simd<E>, L: List<S::V>>(w: &Packed<E>, alone: bool) -> Self {
+    pub(super) fn new<E, S, L, W>(w: &Packed<E>, alone: bool) -> Self
+    where
+        E: Element,
+        S: Simd<E>,
+        L: List<S::V>,
+        W: Stored<E, Item = T>,
+    {
         assert_eq!((w.gates, w.lanes), (L::LEN, S::LANES));
-        let data = w.for_rows(alone);
+        let data = w.for_rows::<W>(alone);
         assert_eq!(data.len(), w.len());
         Self { data: data.as_ptr(), inputs: w.inputs, blocks: w.blocks }
     }
 
     /// Elements of one row of sums.
     #[inline(always)]
-    pub(super) fn width<S: Simd<E>, L: List<S::V>>(self) -> usize {
+    pub(super) fn width<E: Element, S: Simd<E>, L: List<S::V>>(self) -> usize {
         self.blocks * (L::LEN * S::LANES)
     }
 
@@ -196,10 +203,12 @@ impl<E: Element> Matrix<E> {
     /// # Safety
     /// The blocks must exist.
     #[inline(always)]
-    pub(super) unsafe fn blocks_at<S: Simd<E>, L: List<S::V>, const N: usize>(
-        self,
-        block: usize,
-    ) -> [*const E; N] {
+    pub(super) unsafe fn blocks_at<E, S, L, const N: usize>(self, block: usize) -> [*const T; N]
+    where
+        E: Element,
+        S: Simd<E>,
+        L: List<S::V>,
+    {
         let mut at = [self.data; N];
         for n in 0..N {
             // SAFETY: `new` compared the length; the caller vouches for the blocks.
@@ -232,9 +241,9 @@ pub(super) unsafe fn rows_at<E, const R: usize>(
 /// # Safety
 /// `w[n]` must be readable for `inputs * G * LANES` elements, `x[r]` for `inputs`.
 #[inline(always)]
-pub(super) unsafe fn multiply<E, S, L, const R: usize, const N: usize, const Q: usize>(
+pub(super) unsafe fn multiply<E, S, L, W, const R: usize, const N: usize, const Q: usize>(
     s: S,
-    w: [*const E; N],
+    w: [*const W::Item; N],
     x: [*const E; R],
     inputs: usize,
 ) -> [[L; N]; R]
@@ -242,6 +251,7 @@ where
     E: Element,
     S: Simd<E>,
     L: List<S::V>,
+    W: Stored<E>,
 {
     let zero = [[L::all(s.splat(E::ZERO)); N]; R];
     let division = Division::of(inputs);
@@ -249,7 +259,7 @@ where
         let mut total = zero;
         for k in 0..division.undivided {
             // SAFETY: `k < inputs`; the caller vouches for the rest.
-            unsafe { multiply_one(s, w, k, x, k, &mut total) }
+            unsafe { multiply_one::<E, S, L, W, R, N>(s, w, k, x, k, &mut total) }
         }
         return total;
     }
@@ -264,7 +274,7 @@ where
                 // SAFETY: `k < inputs`; the caller vouches for the rest.
                 unsafe {
                     let (at, k) = (place::<Q>(division, chain, k), division.start(chain) + k);
-                    multiply_one(s, w, at, x, k, &mut acc[c]);
+                    multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
                 }
             }
         }
@@ -274,7 +284,7 @@ where
                 // SAFETY: as above.
                 unsafe {
                     let (at, k) = (place::<Q>(division, chain, last), division.start(chain) + last);
-                    multiply_one(s, w, at, x, k, &mut acc[c]);
+                    multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
                 }
             }
             let pair = &mut pairs[(first + c) / 2];
@@ -321,9 +331,9 @@ where
 /// # Safety
 /// As [`multiply`], with `k < inputs` and `at < inputs`.
 #[inline(always)]
-unsafe fn multiply_one<E, S, L, const R: usize, const N: usize>(
+unsafe fn multiply_one<E, S, L, W, const R: usize, const N: usize>(
     s: S,
-    w: [*const E; N],
+    w: [*const W::Item; N],
     at: usize,
     x: [*const E; R],
     k: usize,
@@ -332,11 +342,12 @@ unsafe fn multiply_one<E, S, L, const R: usize, const N: usize>(
     E: Element,
     S: Simd<E>,
     L: List<S::V>,
+    W: Stored<E>,
 {
     for n in 0..N {
         for gate in 0..L::LEN {
             // SAFETY: the caller's.
-            let w = unsafe { s.load(w[n].add((at * L::LEN + gate) * S::LANES)) };
+            let w = unsafe { W::load(s, w[n].add((at * L::LEN + gate) * S::LANES)) };
             for r in 0..R {
                 // SAFETY: the caller's.
                 let x = s.splat(unsafe { *x[r].add(k) });
