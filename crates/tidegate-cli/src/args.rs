@@ -163,6 +163,9 @@ pub(crate) struct JobOptions {
     /// Threads to use [default: one per core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
+    /// Round the weight matrices to bf16 and keep them so: half the memory, the rest in float32
+    #[arg(long)]
+    pub(crate) bf16_weights: bool,
     /// No progress and no remarks on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -48,7 +48,12 @@ pub(crate) fn prepare<E: Scalar>(
     if let Some(threads) = options.threads {
         tidegate::set_num_threads(threads);
     }
-    let parameters = checkpoint.load(layer)?;
+    let mut parameters = checkpoint.load(layer)?;
+    if options.bf16_weights {
+        parameters = E::with_bf16_weights(&parameters).with_context(|| {
+            format!("--bf16-weights is for float32, and {} is {}", title(layer), E::NUMPY)
+        })?;
+    }
     let loaded = io::read_input::<E>(&files.input)?;
     if E::NUMPY == "float32" && loaded.stored.as_deref() == Some("float64") && !options.quiet {
         text::remark(&format!(

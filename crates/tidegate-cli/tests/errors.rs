@@ -16,6 +16,7 @@ fn set_up() -> Folder {
     save(&folder.path("gru.safetensors"), &[("", &gru)]);
     save(&folder.path("two.safetensors"), &[("encoder.", &single), ("decoder.", &gru)]);
     save::<f32>(&folder.path("none.safetensors"), &[]);
+    save(&folder.path("double.safetensors"), &[("", &layer::<f64>(lstm(|_| {})))]);
     let x = noise::<f32>(30);
     let ones = |shape: &[usize]| npy(shape, &vec![1.0f32; shape.iter().product()]);
     folder
@@ -71,6 +72,7 @@ const FAILURES: &[(&str, &[&str])] = &[
     ),
     ("run both.safetensors x.npy --chunk 2", &["--chunk", "bidirectional"]),
     ("run one.safetensors x.npy --nonlinearity relu", &["--nonlinearity", "LSTM(3, 5)"]),
+    ("run double.safetensors x.npy --bf16-weights", &["--bf16-weights", "LSTM(3, 5)", "float64"]),
     ("run one.safetensors x.npy --state h.npz", &["h.npz: no array 'c_0'", "h_0"]),
     ("run one.safetensors x.npy --state hc.npz", &["hc.npz: h_0", "[1, 5]", "got [1, 4]"]),
     ("run one.safetensors batch.npy --state h.npz", &["h.npz: h_0", "[1, 2, 5]", "got [1, 5]"]),

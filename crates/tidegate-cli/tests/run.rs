@@ -265,3 +265,12 @@ fn without_an_output_there_is_a_summary() {
     assert_eq!(outcome.stderr, "");
     assert_eq!(folder.names(), ["model.safetensors", "x.npy"]);
 }
+
+#[test]
+fn weights_are_kept_as_bf16_on_request() {
+    let (folder, layer, x) = set_up(lstm(|_| {}), &[7, 3]);
+    folder.run("run model.safetensors x.npy --output out.npz --bf16-weights").ok();
+    let options = Options::default();
+    let expected = layer.with_bf16_weights().forward_with(view(&[7, 3], &x), options).unwrap();
+    assert_answer(&folder, "out.npz", &expected);
+}

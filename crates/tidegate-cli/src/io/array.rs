@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use tidegate::Element;
+use tidegate::{Element, RnnBase};
 
 /// An element type of the computation, and how files spell it.
 pub(crate) trait Scalar: Element + Debug + FromStr {
@@ -15,6 +15,8 @@ pub(crate) trait Scalar: Element + Debug + FromStr {
     fn from_integer(value: i128) -> Self;
     /// Appends the little-endian bytes.
     fn append_bytes(self, bytes: &mut Vec<u8>);
+    /// The layer with its weights kept as bf16; `None` where that is not to be had.
+    fn with_bf16_weights(layer: &RnnBase<Self>) -> Option<RnnBase<Self>>;
 }
 
 impl Scalar for f32 {
@@ -26,6 +28,9 @@ impl Scalar for f32 {
     fn append_bytes(self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.to_le_bytes());
     }
+    fn with_bf16_weights(layer: &RnnBase<Self>) -> Option<RnnBase<Self>> {
+        Some(layer.with_bf16_weights())
+    }
 }
 
 impl Scalar for f64 {
@@ -36,6 +41,9 @@ impl Scalar for f64 {
     }
     fn append_bytes(self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.to_le_bytes());
+    }
+    fn with_bf16_weights(_: &RnnBase<Self>) -> Option<RnnBase<Self>> {
+        None
     }
 }
 
