@@ -1,3 +1,5 @@
+#![allow(unsafe_code, reason = "kernels look at buffers all the time")]
+
 use core::ops::{Deref, DerefMut};
 
 /// Cache lines are this long on every machine we know.
@@ -6,6 +8,7 @@ const LINE_BYTES: usize = 64;
 /// A slice of elements that begins at a cache line, so that no vector straddles two.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer<E> {
+    // INVARIANT: `start + len <= data.len()`.
     /// The slice, after up to a line's worth of elements to reach the boundary.
     data: Vec<E>,
     start: usize,
@@ -33,14 +36,16 @@ impl<E> Deref for Buffer<E> {
 
     #[inline(always)]
     fn deref(&self) -> &[E] {
-        &self.data[self.start..self.start + self.len]
+        // SAFETY: the invariant.
+        unsafe { self.data.get_unchecked(self.start..self.start + self.len) }
     }
 }
 
 impl<E> DerefMut for Buffer<E> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [E] {
-        &mut self.data[self.start..self.start + self.len]
+        // SAFETY: the invariant.
+        unsafe { self.data.get_unchecked_mut(self.start..self.start + self.len) }
     }
 }
 

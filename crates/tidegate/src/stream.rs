@@ -162,15 +162,16 @@ impl<E: Element> Stream<E> {
         let batch = Batch::Equal { steps, rows: self.batch };
         let together = self.parts.len() > 1 && self.is_long();
         if together {
-            self.share()
-        } else {
-            self.gather()
+            self.share();
+        } else if self.holders > 1 {
+            self.gather();
         }
         let config = &self.shared.config;
-        let inner = if config.num_layers > 1 { batch } else { Batch::Equal { steps: 0, rows: 0 } };
-        let between = self.between.each_mut().map(|buffer| {
-            buffer.reserve(inner.rows_before(inner.steps()) * config.output_size());
-            RowsOut::packed(buffer, &inner, config.output_size())
+        let between = (config.num_layers > 1).then(|| {
+            self.between.each_mut().map(|buffer| {
+                buffer.reserve(steps * self.batch * config.output_size());
+                RowsOut::packed(buffer, &batch, config.output_size())
+            })
         });
         let advance = Advance {
             shared: &self.shared,
@@ -290,8 +291,8 @@ struct Advance<'a, E> {
     shared: &'a Shared<E>,
     batch: Batch<'a>,
     input: RowsIn<'a, E>,
-    /// Outputs of the layers but the last, by turns.
-    between: [RowsOut<'a, E>; 2],
+    /// Outputs of the layers but the last, by turns, if there are others.
+    between: Option<[RowsOut<'a, E>; 2]>,
     output: RowsOut<'a, E>,
 }
 
@@ -304,8 +305,10 @@ impl<E: Element> Advance<'_, E> {
         let Shared { config, level, directions, .. } = self.shared;
         let mut input = self.input;
         for (layer, (direction, carry)) in directions.iter().zip(&mut part.carries).enumerate() {
-            let last = layer + 1 == config.num_layers;
-            let output = if last { self.output } else { self.between[layer % 2] };
+            let output = match &self.between {
+                Some(between) if layer + 1 < config.num_layers => between[layer % 2],
+                _ => self.output,
+            };
             let all = direction.w_hh.blocks;
             let blocks = member.map_or(0..all, |member| member.blocks(all));
             let units = direction.units_of(&blocks, config.hidden_size);

@@ -10,6 +10,7 @@
     reason = "rows, blocks and gates index several lists at once"
 )]
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use tidegate_simd::{Element, Simd};
@@ -83,35 +84,63 @@ pub(super) unsafe fn walk<T: Tile>(
     backwards: bool,
 ) {
     debug_assert!(rows == 1 || !alone);
-    let one = const { side_of_one(T::GATES, T::REGISTERS) };
-    let side = if alone { one } else { const { side_of_many(T::GATES, T::REGISTERS) } };
-    let groups = blocks.len() / side;
-    let singles = blocks.len() - groups * side;
-    for index in 0..groups + singles {
-        let index = if backwards { groups + singles - 1 - index } else { index };
-        let (side, block) =
-            if index < groups { (side, index * side) } else { (1, groups * side + index - groups) };
-        let block = blocks.start + block;
-        // SAFETY: groups cover the first `groups * side` blocks, single blocks the others.
-        unsafe {
-            match side {
-                4 if const { side_of_one(T::GATES, T::REGISTERS) == 4 } && alone => {
-                    single_row::<T, 4>(tile, block);
+    // Two loops, so that neither computes beforehand what only the other needs.
+    if alone {
+        let side = const { side_of_one(T::GATES, T::REGISTERS) };
+        for (side, block) in groups(blocks, side, backwards) {
+            // SAFETY: the caller's; the groups are parts of the blocks.
+            unsafe {
+                match side {
+                    4 if const { side_of_one(T::GATES, T::REGISTERS) == 4 } => {
+                        single_row::<T, 4>(tile, block);
+                    }
+                    2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } => {
+                        single_row::<T, 2>(tile, block);
+                    }
+                    _ => single_row::<T, 1>(tile, block),
                 }
-                2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } && alone => {
-                    single_row::<T, 2>(tile, block);
+            }
+        }
+    } else {
+        let side = const { side_of_many(T::GATES, T::REGISTERS) };
+        for (side, block) in groups(blocks, side, backwards) {
+            // SAFETY: the caller's; the groups are parts of the blocks.
+            unsafe {
+                match side {
+                    4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
+                        column::<T, 4>(tile, rows, block);
+                    }
+                    2 if const { side_of_many(T::GATES, T::REGISTERS) == 2 } => {
+                        column::<T, 2>(tile, rows, block);
+                    }
+                    _ => column::<T, 1>(tile, rows, block),
                 }
-                _ if alone => single_row::<T, 1>(tile, block),
-                4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
-                    column::<T, 4>(tile, rows, block);
-                }
-                2 if const { side_of_many(T::GATES, T::REGISTERS) == 2 } => {
-                    column::<T, 2>(tile, rows, block);
-                }
-                _ => column::<T, 1>(tile, rows, block),
             }
         }
     }
+}
+
+/// `blocks` in groups of `side` neighbours, then one by one: how many, and the first of them.
+#[inline(always)]
+fn groups(
+    blocks: Range<usize>,
+    side: usize,
+    backwards: bool,
+) -> impl Iterator<Item = (usize, usize)> {
+    let groups = blocks.len() / side;
+    let count = groups + blocks.len() % side;
+    (0..count).map(
+        #[inline(always)]
+        move |index| {
+            let index = if backwards { count - 1 - index } else { index };
+            let (side, block) = if index < groups {
+                (side, index * side)
+            } else {
+                (1, groups * side + index - groups)
+            };
+            (side, blocks.start + block)
+        },
+    )
 }
 
 /// Runs `tile` over the only row of `N` blocks.
@@ -253,10 +282,9 @@ where
     L: List<S::V>,
     W: Stored<E>,
 {
-    let zero = [[L::all(s.splat(E::ZERO)); N]; R];
     let division = Division::of(inputs);
     if division.length == 0 {
-        let mut total = zero;
+        let mut total = [[L::all(s.splat(E::ZERO)); N]; R];
         for k in 0..division.undivided {
             // SAFETY: `k < inputs`; the caller vouches for the rest.
             unsafe { multiply_one::<E, S, L, W, R, N>(s, w, k, x, k, &mut total) }
@@ -264,35 +292,70 @@ where
         return total;
     }
     // Neighbouring chains are added up in pairs, then the pairs.
-    let mut pairs = [zero; CHAINS / 2];
-    let mut first = 0;
-    while first < CHAINS {
-        let mut acc = [zero; Q];
-        for k in 0..division.length {
-            for c in 0..Q {
-                let chain = first + c;
-                // SAFETY: `k < inputs`; the caller vouches for the rest.
-                unsafe {
-                    let (at, k) = (place::<Q>(division, chain, k), division.start(chain) + k);
-                    multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
-                }
-            }
+    // SAFETY: the caller's, and all these chains exist.
+    unsafe {
+        if const { Q == CHAINS } {
+            let sums = chains::<E, S, L, W, R, N, Q>(s, w, x, division, 0);
+            return add(s, add(s, sums[0], sums[1]), add(s, sums[2], sums[3]));
         }
-        for c in 0..Q {
-            if first + c < division.longer {
-                let (chain, last) = (first + c, division.length);
-                // SAFETY: as above.
-                unsafe {
-                    let (at, k) = (place::<Q>(division, chain, last), division.start(chain) + last);
-                    multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
-                }
-            }
-            let pair = &mut pairs[(first + c) / 2];
-            *pair = if (first + c) % 2 == 0 { acc[c] } else { add(s, *pair, acc[c]) };
+        if const { Q == 2 } {
+            let low = chains::<E, S, L, W, R, N, Q>(s, w, x, division, 0);
+            let low = add(s, low[0], low[1]);
+            let high = chains::<E, S, L, W, R, N, Q>(s, w, x, division, 2);
+            return add(s, low, add(s, high[0], high[1]));
         }
-        first += Q;
+        // Not initialised, since zeros would be written to memory for every tile.
+        let mut pairs = [const { MaybeUninit::<[[L; N]; R]>::uninit() }; CHAINS / 2];
+        for chain in 0..CHAINS {
+            let [sum] = chains::<E, S, L, W, R, N, 1>(s, w, x, division, chain);
+            let pair = &mut pairs[chain / 2];
+            // The even chain of a pair has written what the odd one reads.
+            pair.write(if chain % 2 == 0 { sum } else { add(s, pair.assume_init(), sum) });
+        }
+        add(s, pairs[0].assume_init(), pairs[1].assume_init())
     }
-    add(s, pairs[0], pairs[1])
+}
+
+/// Sums of the products of chains `first..first + Q`, side by side.
+///
+/// # Safety
+/// As [`multiply`]; the chains must exist.
+#[inline(always)]
+unsafe fn chains<E, S, L, W, const R: usize, const N: usize, const Q: usize>(
+    s: S,
+    w: [*const W::Item; N],
+    x: [*const E; R],
+    division: Division,
+    first: usize,
+) -> [[[L; N]; R]; Q]
+where
+    E: Element,
+    S: Simd<E>,
+    L: List<S::V>,
+    W: Stored<E>,
+{
+    let mut acc = [[[L::all(s.splat(E::ZERO)); N]; R]; Q];
+    for k in 0..division.length {
+        for c in 0..Q {
+            let chain = first + c;
+            // SAFETY: `k` is below the chain's length; the caller vouches for the rest.
+            unsafe {
+                let (at, k) = (place::<Q>(division, chain, k), division.start(chain) + k);
+                multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
+            }
+        }
+    }
+    for c in 0..Q {
+        let (chain, last) = (first + c, division.length);
+        if chain < division.longer {
+            // SAFETY: as above; this chain has one input more.
+            unsafe {
+                let (at, k) = (place::<Q>(division, chain, last), division.start(chain) + last);
+                multiply_one::<E, S, L, W, R, N>(s, w, at, x, k, &mut acc[c]);
+            }
+        }
+    }
+    acc
 }
 
 /// Where the weights of the `j`-th input of chain `c` lie, in the layout that tiles with `Q` chains
