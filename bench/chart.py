@@ -11,8 +11,9 @@ import math
 import os
 import sys
 
-COLOURS = {"torch": "#d1495b", "onnxruntime": "#2e86ab", "openvino": "#7a9e3f"}
-NAMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+PEERS = {"torch": ("PyTorch", "#d1495b"), "onnxruntime": ("ONNX Runtime", "#2e86ab"),
+         "openvino": ("OpenVINO", "#7a9e3f"), "tract": ("tract", "#e3a72f"), "rten": ("rten", "#8d5fa8"),
+         "candle": ("candle", "#4a4a4a"), "burn": ("burn", "#c88d6a")}
 LEFT, RIGHT, TOP, LINE, MOST = 210, 30, 64, 15, 64
 WIDTH = 860
 
@@ -37,10 +38,13 @@ def draw(results):
         text(10, 18, "Time of other libraries over tidegate's, each at its best of one and two threads", 'font-size="14"'),
         text(10, 34, results["cpu"] + "; h: hidden size, t: steps, b: batch, bi: bidirectional, 2x: two layers", 'fill="#555"'),
     ]
-    for k, (name, colour) in enumerate(COLOURS.items()):
-        x = LEFT + 150 * k
-        lines.append(f'<circle cx="{x}" cy="48" r="4" fill="{colour}"/>')
-        lines.append(text(x + 8, 52, f"{NAMES[name]} {results['versions'].get(name, '')}"))
+    x = 14
+    for peer, (name, colour) in PEERS.items():
+        if peer in results["versions"]:
+            words = f"{name} {results['versions'][peer]}"
+            lines.append(f'<circle cx="{x}" cy="48" r="4" fill="{colour}"/>')
+            lines.append(text(x + 8, 52, words))
+            x += 30 + 6 * len(words)
     ratio = 0.5
     while ratio <= MOST:
         x, colour = at(ratio), "#333" if ratio == 1 else "#ddd"
@@ -51,7 +55,7 @@ def draw(results):
         y = TOP + LINE * k + 10
         times = best([row for row in results["rows"] if row["name"] == name])
         lines.append(text(LEFT - 12, y + 4, name, 'text-anchor="end"'))
-        for peer, colour in COLOURS.items():
+        for peer, (_, colour) in PEERS.items():
             if peer in times:
                 x = at(times[peer] / times["tidegate"])
                 lines.append(f'<circle cx="{x:.1f}" cy="{y}" r="4" fill="{colour}"/>')

@@ -2,48 +2,19 @@
 
     python engines.py torch|onnxruntime|openvino
 
-Speaks the protocol of tidegate-bench-worker: a line with a JSON object prepares a row from the raw
-float32 files in its folder (`x`, the parameters by name, our `answer`), and `go` times a round. The
-reply to the first is {"calls": K, "difference": largest difference from our answer} or
+Speaks the protocol of tidegate-bench-worker: a line with a JSON object prepares a row from the files
+in its folder (raw float32: `x`, the parameters by name, our `answer`; and `model.onnx`), and `go`
+times a round. The reply to the first is {"calls": K, "difference": largest difference from our answer} or
 {"skip": reason}, to the second the seconds of one call.
 """
 
 import json
-import os
 import sys
 import time
 
 import numpy as np
 
-# Gates in PyTorch's order (i f g o, r z n) as ONNX wants them (i o f c, z r h).
-ONNX_GATES = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}
-STREAM_STEPS = 8
-
-
-class Row:
-    """A row with its input and parameters."""
-
-    def __init__(self, request):
-        self.__dict__.update(request)
-        self.step = self.mode == "step"
-        self.states = 2 if self.cell == "lstm" else 1
-        self.gates = 4 if self.cell == "lstm" else 3
-        steps = STREAM_STEPS if self.step else self.T
-        self.x = self.read("x", [steps, self.B, self.I])
-        self.answer = self.read("answer", [steps, self.B, self.D * self.H])
-
-    def read(self, name, shape):
-        return np.fromfile(os.path.join(self.folder, name), "<f4").reshape(shape)
-
-    def inputs(self, layer):
-        return self.I if layer == 0 else self.D * self.H
-
-    def parameters(self, layer, direction):
-        """weight_ih, weight_hh, bias_ih, bias_hh."""
-        rows, end = self.gates * self.H, f"l{layer}" + ("_reverse" if direction else "")
-        shapes = {"weight_ih": [rows, self.inputs(layer)], "weight_hh": [rows, self.H],
-                  "bias_ih": [rows], "bias_hh": [rows]}
-        return [self.read(f"{name}_{end}", shape) for name, shape in shapes.items()]
+from rows import Row, STREAM_STEPS
 
 
 class Torch:
@@ -117,53 +88,6 @@ class Torch:
         return min([by_cell, by_module], key=seconds), reset
 
 
-def onnx_model(row, path):
-    """Writes the row's layers as a chain of ONNX nodes. Inputs x (and lengths, h0, c0), output y (hn, cn)."""
-    import onnx
-    from onnx import helper as h, numpy_helper
-
-    floats, nodes, tensors = onnx.TensorProto.FLOAT, [], []
-    constant = lambda name, array: tensors.append(numpy_helper.from_array(array, name)) or name
-    steps = 1 if row.step else row.T
-    inputs = [h.make_tensor_value_info("x", floats, [steps, row.B, row.I])]
-    outputs = [h.make_tensor_value_info("y", floats, [steps, row.B, row.D * row.H])]
-    lengths = ""
-    if row.ragged:
-        lengths = constant("lengths", np.array(row.lengths, np.int32))
-    state = ["", ""]
-    if row.step:
-        for k in range(row.states):
-            state[k] = "hc"[k] + "0"
-            inputs.append(h.make_tensor_value_info(state[k], floats, [1, row.B, row.H]))
-            outputs.append(h.make_tensor_value_info("hc"[k] + "n", floats, [1, row.B, row.H]))
-    below = "x"
-    for layer in range(row.L):
-        order = [row.H * g + k for g in ONNX_GATES[row.cell] for k in range(row.H)]
-        parts = [row.parameters(layer, d) for d in range(row.D)]
-        w = constant(f"w{layer}", np.stack([p[0][order] for p in parts]))
-        r = constant(f"r{layer}", np.stack([p[1][order] for p in parts]))
-        b = constant(f"b{layer}", np.stack([np.concatenate([p[2][order], p[3][order]]) for p in parts]))
-        arguments = [below, w, r, b, lengths] + (state[: row.states] if row.step else [])
-        while arguments[-1] == "":
-            arguments.pop()
-        results = [f"raw{layer}"] + [("hc"[k] + "n") if row.step else "" for k in range(row.states)]
-        options = {"hidden_size": row.H, "direction": "bidirectional" if row.D == 2 else "forward"}
-        if row.cell == "gru":
-            options["linear_before_reset"] = 1
-        nodes.append(h.make_node(row.cell.upper(), arguments, results if row.step else results[:1], **options))
-        above = "y" if layer + 1 == row.L else f"y{layer}"
-        if row.D == 1:
-            axis = constant(f"axis{layer}", np.array([1], np.int64))
-            nodes.append(h.make_node("Squeeze", [f"raw{layer}", axis], [above]))
-        else:
-            shape = constant(f"shape{layer}", np.array([steps, row.B, row.D * row.H], np.int64))
-            nodes.append(h.make_node("Transpose", [f"raw{layer}"], [f"turned{layer}"], perm=[0, 2, 1, 3]))
-            nodes.append(h.make_node("Reshape", [f"turned{layer}", shape], [above]))
-        below = above
-    graph = h.make_graph(nodes, "row", inputs, outputs, tensors)
-    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 14)], ir_version=8), path)
-
-
 class OnnxRuntime:
     """ONNX Runtime with bound inputs and outputs; of a step, two bindings by turns carry the state."""
 
@@ -175,11 +99,9 @@ class OnnxRuntime:
 
     def prepare(self, row):
         ort = self.ort
-        path = os.path.join(row.folder, "model.onnx")
-        onnx_model(row, path)
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = row.threads, 1
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(row.onnx, options, providers=["CPUExecutionProvider"])
         if not row.step:
             binding = session.io_binding()
             x, y = ort.OrtValue.ortvalue_from_numpy(row.x), ort.OrtValue.ortvalue_from_numpy(np.zeros_like(row.answer))
@@ -227,11 +149,9 @@ class OpenVino:
         self.version = openvino.__version__.split("-")[0]
 
     def prepare(self, row):
-        path = os.path.join(row.folder, "model.onnx")
-        onnx_model(row, path)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": row.threads,
                     "PERFORMANCE_HINT": "LATENCY"}
-        request = self.core.compile_model(path, "CPU", settings).create_infer_request()
+        request = self.core.compile_model(row.onnx, "CPU", settings).create_infer_request()
         tensor = lambda array: self.ov.Tensor(array, shared_memory=True)
         y = np.zeros([1, row.B, row.H] if row.step else row.answer.shape, np.float32)
         request.set_tensor("y", tensor(y))

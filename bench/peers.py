@@ -1,6 +1,6 @@
 """Measures tidegate and other libraries on the same rows, round by round in turn.
 
-    python peers.py --worker PATH [--filter TEXT] [--threads 1,2] [--rounds 7] [--record FOLDER]
+    python peers.py --worker PATH [--rust PATH] [--filter TEXT] [--threads 1,2] [--rounds 7] [--record]
 
 Every library is a process of its own that answers the row first; one whose answer differs from ours
 by more than 1e-4 is left out, loudly. Then each in turn runs a round of about 20 ms while the
@@ -19,8 +19,12 @@ import subprocess
 import sys
 import tempfile
 
+import onnx_file
+from rows import Row
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-PEERS = ["torch", "onnxruntime", "openvino"]
+PYTHON_PEERS = ["torch", "onnxruntime", "openvino"]
+RUST_PEERS = ["tract", "rten", "candle", "burn"]
 TOLERANCE = 1e-4
 
 
@@ -59,9 +63,11 @@ def measure(row, threads, ours, peers, rounds, versions):
         request = {**row, "threads": threads, "folder": folder, "seconds": 0.02}
         reply = ours.ask(json.dumps(request))
         record = {**row, "threads": threads, "limit_us": reply["limit_us"], "level": reply["level"], "peers": {}}
+        request["lengths"] = reply["lengths"]
+        onnx_file.write(Row(request))
         there, skipped = [ours], {}
         for peer in peers:
-            answer = peer.ask(json.dumps({**request, "lengths": reply["lengths"]}))
+            answer = peer.ask(json.dumps(request))
             if "skip" in answer:
                 skipped[peer.name] = answer["skip"]
             elif not answer["difference"] <= TOLERANCE:
@@ -123,6 +129,7 @@ def cpu_name():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worker", required=True)
+    parser.add_argument("--rust", help="the program bench/rust builds")
     parser.add_argument("--filter", default="")
     parser.add_argument("--threads", default="1,2", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", default=7, type=int)
@@ -134,15 +141,18 @@ def main():
     if not rows:
         sys.exit(f"no row of the grid has `{options.filter}` in its name")
     ours = Engine("tidegate", [options.worker])
-    peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in PEERS]
+    peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in PYTHON_PEERS]
+    if options.rust:
+        peers += [Engine(name, [options.rust, name]) for name in RUST_PEERS]
+    names = [peer.name for peer in peers]
     width, versions, records = max(len(row["name"]) for row in rows), {}, []
-    print(f"{'row':{width}} threads {'us':>10} {'% limit':>8} " + " ".join(f"{name:>12}" for name in PEERS) + "  best peer / tidegate")
+    print(f"{'row':{width}} threads {'us':>10} {'% limit':>8} " + " ".join(f"{name:>12}" for name in names) + "  best peer / tidegate")
     try:
         for row in rows:
             for threads in options.threads:
                 record = measure(row, threads, ours, peers, options.rounds, versions)
                 records.append(record)
-                times = " ".join(f"{record['peers'][name]:12.1f}" if name in record["peers"] else f"{'-':>12}" for name in PEERS)
+                times = " ".join(f"{record['peers'][name]:12.1f}" if name in record["peers"] else f"{'-':>12}" for name in names)
                 ratio = min(record["peers"].values(), default=math.nan) / record["us"]
                 print(f"{row['name']:{width}} {threads:7} {record['us']:10.3f} {record['percent']:8.0f} {times} {ratio:10.2f}", flush=True)
     finally:

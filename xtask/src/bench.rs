@@ -16,11 +16,15 @@ pub(crate) fn bench(arguments: &[&str]) -> Result<(), String> {
         return run(cargo().args(program).args(arguments));
     }
     run(cargo().args(["build", "--release", "-p", "tidegate-bench"]))?;
+    let peers = target().join("peers");
+    let build = ["build", "--release", "--manifest-path", "bench/rust/Cargo.toml", "--target-dir"];
+    run(cargo().args(build).arg(&peers))?;
     let python = python::environment("bench-python", "bench/requirements.txt")?;
-    let worker = format!("tidegate-bench-worker{}", std::env::consts::EXE_SUFFIX);
+    let program = |name| format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let mut command = Command::new(python);
     command.args(["-B", "-u", "bench/peers.py", "--worker"]);
-    command.arg(target().join("release").join(worker));
+    command.arg(target().join("release").join(program("tidegate-bench-worker")));
+    command.arg("--rust").arg(peers.join("release").join(program("tidegate-bench-peers")));
     command.args(arguments.iter().filter(|argument| **argument != "--peers"));
     run(command.current_dir(root()))
 }

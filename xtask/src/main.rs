@@ -18,7 +18,8 @@ usage: cargo xtask COMMAND
   bench              the grid of shapes against the limit of the machine; takes the options of
                      tidegate bench
   bench --peers      the same beside PyTorch, ONNX Runtime and OpenVINO, which are installed into
-                     target/bench-python; [--filter TEXT] [--threads 1,2] [--rounds N] [--record]
+                     target/bench-python, and tract, rten, candle and burn, which are compiled;
+                     [--filter TEXT] [--threads 1,2] [--rounds N] [--record]
   help               this text
 
 PyTorch goes into target/python when it is first needed. pip's own settings apply, so an index with
