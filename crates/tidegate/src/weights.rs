@@ -5,11 +5,17 @@ use crate::cell::split_gates;
 use crate::kernel::pack::{Packed, pack_bias};
 use crate::{Config, Element, Tensor};
 
-/// Bytes of gate sums computed ahead of the time loop.
+/// Bytes of gate sums computed ahead of the time loop, where that is more than [`CHUNK_ROWS`].
 ///
 /// Small enough to stay in a level-2 cache beside the recurrent weights, large enough to read the
-/// input weights once for many rows. A guess, not yet measured.
+/// input weights once for many rows. Measured on a Zen 5: from 64 to 768 KB no time of a call differs by
+/// more than 3 %.
 const CHUNK_BYTES: usize = 192 * 1024;
+
+/// Rows of gate sums computed ahead at least: input weights that exceed the caches are read that much
+/// less often. Measured on a Zen 5 with 1536 inputs and units and 8 rows: 0.74 of the time of an LSTM
+/// compared with 8 rows ahead, 0.77 with 32 and 0.73 with 128.
+const CHUNK_ROWS: usize = 64;
 
 /// The parameters of one layer in one direction, packed for one instruction set.
 #[derive(Clone, Debug)]
@@ -54,7 +60,7 @@ impl<E: Element> Direction<E> {
         });
         let w_ih = pack(0);
         Self {
-            chunk_rows: CHUNK_BYTES / (w_ih.width() * size_of::<E>()),
+            chunk_rows: (CHUNK_BYTES / (w_ih.width() * size_of::<E>())).max(CHUNK_ROWS),
             w_ih,
             w_hh: pack(1),
             bias: pack_bias(&bias, gates, hidden, lanes),
