@@ -12,8 +12,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a member looks for the next call before it parks: several times the pause between two
-/// calls of a program that does little else. A guess, not yet measured.
-const SPIN: Duration = Duration::from_micros(50);
+/// calls of a program that does little else, and longer than a call that was not shared because the
+/// member had to be woken; with 50 us, steps of an LSTM of 384 units could miss it every time.
+const SPIN: Duration = Duration::from_micros(200);
 
 /// The parts of one call.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);

@@ -75,15 +75,31 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
     });
 }
 
+/// How many calls of [`together`] in a row have missed a thread.
+static MISSED: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread that spins takes less than this to come.
+const LEAST_PATIENCE: Duration = Duration::from_micros(2);
+
+/// How long to wait after `missed` calls in a row without success: half as long each time, so that a
+/// busy machine costs little, but every 32nd time as long as at first, as it may be busy no more.
+fn shortened(patience: Duration, missed: usize) -> Duration {
+    let halvings = (missed % 32).min(16) as u32;
+    (patience / (1 << halvings)).max(LEAST_PATIENCE)
+}
+
 /// Calls `f(k, item)` with every item at the same time, each on a thread of its own, so that they may
-/// wait for one another, and returns true. If the threads cannot be had within `patience`, because
-/// the team is in use or the machine is, calls nothing and returns false.
+/// wait for one another, and returns true. If the threads cannot be had within `patience` (less if
+/// they could not be had before), because the team is in use or the machine is, calls nothing and
+/// returns false.
 pub(crate) fn together<T: Send>(
     items: &mut [T],
     patience: Duration,
     f: impl Fn(usize, &mut T) + Sync,
 ) -> bool {
     let count = items.len();
+    let missed = MISSED.load(Ordering::Relaxed);
+    let patience = shortened(patience, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
     let ran = team::try_run(count, count, &|k| {
@@ -92,7 +108,13 @@ pub(crate) fn together<T: Send>(
             f(k, unsafe { items.get(k) });
         }
     });
-    ran && roll.decision.into_inner() == TOGETHER
+    let met = ran && roll.decision.into_inner() == TOGETHER;
+    if ran && !met {
+        MISSED.store(missed.wrapping_add(1), Ordering::Relaxed);
+    } else if met && missed > 0 {
+        MISSED.store(0, Ordering::Relaxed);
+    }
+    met
 }
 
 /// Finds out whether all threads are here.
@@ -154,6 +176,15 @@ impl<T> Items<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patience_falls_and_comes_back() {
+        let full = Duration::from_micros(48);
+        let waited: Vec<_> = (0..33).map(|missed| shortened(full, missed).as_micros()).collect();
+        assert_eq!(waited[..5], [48, 24, 12, 6, 3]);
+        assert!(waited[5..32].iter().all(|&waited| waited == LEAST_PATIENCE.as_micros()));
+        assert_eq!(waited[32], 48);
+    }
 
     #[test]
     fn parts_cover_all_rows_once() {
