@@ -2,7 +2,6 @@
 #![allow(unsafe_code, reason = "results are shared out among threads by rows")]
 
 use core::ops::Range;
-use core::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::check::{InitialState, check_input, check_results, sort_lengths};
@@ -23,10 +22,6 @@ const WORTH_MEETING: usize = 10_000;
 /// slower than threads that each read a part of them for all rows. Measured on a Zen 5 with 1 MB of
 /// level-2 cache a core: equal at 4 MB, 0.88 of the time at 16 MB.
 const LARGE_WEIGHTS: usize = 4 << 20;
-
-/// How long threads that are to work together wait for one another to begin: several times what it
-/// takes to wake a parked one.
-const ROLL_CALL: Duration = Duration::from_micros(500);
 
 /// A call with everything checked, in terms of rows.
 pub(crate) struct Job<'a, E> {
@@ -150,7 +145,7 @@ impl<E: Element> Shared<E> {
         if sides.len() < members && (parts.len() < members || self.prefers_units(&batch)) {
             exchange.prepare(members, rows * self.widest_state());
             let exchange = &*exchange;
-            let met = threads::together(&mut tasks[..members], ROLL_CALL, |k, task| {
+            let met = threads::together(&mut tasks[..members], work, |k, task| {
                 // SAFETY: each `k` below `members` is called once, all at the same time.
                 let member = unsafe { exchange.member(k, members) };
                 // SAFETY: the members share out the units of all rows.
@@ -180,7 +175,7 @@ impl<E: Element> Shared<E> {
     }
 
     /// Number of multiply-adds of `rows` rows of all steps.
-    fn work(&self, rows: usize) -> usize {
+    pub(crate) fn work(&self, rows: usize) -> usize {
         let per_row: usize = self
             .directions
             .iter()

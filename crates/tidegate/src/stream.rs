@@ -1,7 +1,6 @@
 //! One step, or a chunk of steps, per call.
 #![allow(unsafe_code, reason = "the rows handed to a scan are this stream's alone")]
 
-use core::time::Duration;
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
@@ -17,10 +16,6 @@ use crate::{Element, Error, State, Tensor, View, threads};
 /// take 1.4 times as long as one at 33,000, 0.95 times at 131,000 and 0.46 times at 524,000, where the
 /// halves of the weights fit into the cores' level-2 caches.
 const WORTH_SHARING: usize = 150_000;
-
-/// How long the threads of a step wait for one another: about as long as it takes alone, or to wake
-/// one that is parked.
-const ROLL_CALL: Duration = Duration::from_micros(50);
 
 /// Sequences that arrive piece by piece: the state is kept between calls.
 ///
@@ -185,7 +180,8 @@ impl<E: Element> Stream<E> {
             let widest = self.shared.directions.iter().map(Direction::h_stride).max();
             self.exchange.prepare(members, self.batch * widest.unwrap_or(0));
             let exchange = &self.exchange;
-            let met = threads::together(&mut self.parts, ROLL_CALL, |k, part| {
+            let work = self.shared.work(steps * self.batch);
+            let met = threads::together(&mut self.parts, work, |k, part| {
                 // SAFETY: each `k` below `members` is called once, all at the same time.
                 let member = unsafe { exchange.member(k, members) };
                 let _watch = Watch(member);
@@ -203,8 +199,7 @@ impl<E: Element> Stream<E> {
 
     /// Whether a step is long enough to be shared out.
     fn is_long(&self) -> bool {
-        let work = self.shared.directions.iter().map(|d| d.w_ih.len() + d.w_hh.len());
-        work.sum::<usize>().saturating_mul(self.batch) >= WORTH_SHARING
+        self.shared.work(self.batch) >= WORTH_SHARING
     }
 
     /// Gives every part the state.

@@ -81,25 +81,31 @@ static MISSED: AtomicUsize = AtomicUsize::new(0);
 /// A thread that spins takes less than this to come.
 const LEAST_PATIENCE: Duration = Duration::from_micros(2);
 
-/// How long to wait after `missed` calls in a row without success: half as long each time, so that a
-/// busy machine costs little, but every 32nd time as long as at first, as it may be busy no more.
-fn shortened(patience: Duration, missed: usize) -> Duration {
-    let halvings = (missed % 32).min(16) as u32;
-    (patience / (1 << halvings)).max(LEAST_PATIENCE)
+/// A thread that is parked takes less than this to come, unless the machine is busy.
+const MOST_PATIENCE: Duration = Duration::from_micros(500);
+
+/// Multiply-adds of one thread in a nanosecond, roughly: 22 to 42 for a single row on a Zen 5.
+const SPEED: usize = 32;
+
+/// How long to wait for other threads with a call of `work` multiply-adds, after `missed` calls in a
+/// row without success: as long as they would save at first, then a quarter of it, so that a busy
+/// machine costs an eighth at most.
+fn patience(work: usize, missed: usize) -> Duration {
+    let saved = Duration::from_nanos((work / SPEED / 2) as u64);
+    (saved / (1 << missed.min(2))).clamp(LEAST_PATIENCE, MOST_PATIENCE)
 }
 
 /// Calls `f(k, item)` with every item at the same time, each on a thread of its own, so that they may
-/// wait for one another, and returns true. If the threads cannot be had within `patience` (less if
-/// they could not be had before), because the team is in use or the machine is, calls nothing and
-/// returns false.
+/// wait for one another, and returns true. If the threads cannot be had soon, because the team is in
+/// use or the machine is, calls nothing and returns false. `work` is the multiply-adds of all items.
 pub(crate) fn together<T: Send>(
     items: &mut [T],
-    patience: Duration,
+    work: usize,
     f: impl Fn(usize, &mut T) + Sync,
 ) -> bool {
     let count = items.len();
     let missed = MISSED.load(Ordering::Relaxed);
-    let patience = shortened(patience, missed);
+    let patience = patience(work, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
     let ran = team::try_run(count, count, &|k| {
@@ -178,12 +184,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_falls_and_comes_back() {
-        let full = Duration::from_micros(48);
-        let waited: Vec<_> = (0..33).map(|missed| shortened(full, missed).as_micros()).collect();
-        assert_eq!(waited[..5], [48, 24, 12, 6, 3]);
-        assert!(waited[5..32].iter().all(|&waited| waited == LEAST_PATIENCE.as_micros()));
-        assert_eq!(waited[32], 48);
+    fn patience_is_a_part_of_the_call() {
+        let microseconds = |work, missed| patience(work, missed).as_micros();
+        assert_eq!(
+            [0, 1, 2, 99].map(|missed| microseconds(160_000 * SPEED, missed)),
+            [80, 40, 20, 20]
+        );
+        assert_eq!(microseconds(0, 0), LEAST_PATIENCE.as_micros());
+        assert_eq!(microseconds(usize::MAX, 0), MOST_PATIENCE.as_micros());
     }
 
     #[test]
