@@ -1,7 +1,7 @@
 //! The definition: PyTorch's recurrent layers in f64, written to be read.
 //!
 //! One step of one cell is in [`lstm`], [`gru`] and [`elman`]; [`forward`] walks them over time, directions and
-//! layers. Everything else in this project is compared with this file, so it is as plain as it can be: no cleverness,
+//! layers, [`backward`] back again. Everything else in this project is compared with this crate, so it is as plain as it can be: no cleverness,
 //! no speed, no dependency on the code that it judges. Source: the documentation of `torch.nn.LSTM`, `GRU` and `RNN`.
 //!
 //! T steps, B rows, I inputs, H units, P width of h, D directions. All arrays are row-major.
@@ -19,7 +19,13 @@
 //! assert_eq!(forward(&spec, &parameters, &call).output, [1.0, 2.5, 5.25]);
 //! ```
 
+mod backward;
+mod cell;
+
 use std::collections::BTreeMap;
+
+pub use backward::{Gradients, Upstream, backward};
+pub use cell::*;
 
 /// Which equations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +95,11 @@ impl Spec {
     pub fn num_directions(&self) -> usize {
         if self.bidirectional { 2 } else { 1 }
     }
+
+    /// Inputs of a layer: I, or D*P above the first.
+    pub fn inputs(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.num_directions() * self.output_size() }
+    }
 }
 
 /// Flat parameters under PyTorch's names: `weight_ih_l0 [G*H, I]`, `weight_hh_l0 [G*H, P]`, `bias_ih_l0 [G*H]`,
@@ -110,6 +121,13 @@ pub struct Call<'a> {
     pub c_0: Option<&'a [f64]>,
     /// `[B]`, each 0 to T: a row ends there, and its reverse direction starts there. T if absent.
     pub lengths: Option<&'a [usize]>,
+    /// `[T, B]`: where true, the sequence is cut before that step, as if another began there: the forward direction
+    /// enters the step, and the reverse direction leaves it, with the reset states.
+    pub resets: Option<&'a [bool]>,
+    /// `[L*D, B, P]`: h after a cut; zeros if absent.
+    pub reset_h: Option<&'a [f64]>,
+    /// `[L*D, B, H]`: c after a cut; zeros if absent.
+    pub reset_c: Option<&'a [f64]>,
     /// `[L-1, T, B, D*P]`: the output of layer l is multiplied by mask l before it enters layer l+1, which is dropout.
     pub masks: Option<&'a [f64]>,
 }
@@ -130,49 +148,120 @@ pub struct Answer {
 /// # Panics
 /// If a parameter is missing or an array does not have the size its documentation says.
 pub fn forward(spec: &Spec, parameters: &Parameters, call: &Call<'_>) -> Answer {
-    let (steps, batch, width) = (call.steps, call.batch, spec.output_size());
+    trace(spec, parameters, call).0
+}
+
+/// One step of one row in one direction of one layer, as it went.
+#[derive(Clone, Debug)]
+struct Step {
+    direction: usize,
+    row: usize,
+    t: usize,
+    /// Whether the state came from a reset and not from the step before.
+    reset: bool,
+    /// h `[P]` and c `[H]` that entered.
+    h: Vec<f64>,
+    c: Vec<f64>,
+    /// W_ih x + b_ih and W_hh h + b_hh.
+    a: Vec<f64>,
+    b: Vec<f64>,
+    /// h' before projection, `[H]`.
+    new: Vec<f64>,
+}
+
+/// A layer as it went: its input `[T, B, inputs]`, and its steps in the order of computation.
+struct Trace {
+    input: Vec<f64>,
+    steps: Vec<Step>,
+}
+
+/// Runs the layers over all steps, and tells how each went.
+fn trace(spec: &Spec, parameters: &Parameters, call: &Call<'_>) -> (Answer, Vec<Trace>) {
+    let (steps, batch, width, units) =
+        (call.steps, call.batch, spec.output_size(), spec.hidden_size);
     let directions = spec.num_directions();
     let states = spec.num_layers * directions;
     check("x", call.x.len(), steps * batch * spec.input_size);
-    let lengths = call.lengths.map_or(vec![steps; batch], <[usize]>::to_vec);
-    check("lengths", lengths.len(), batch);
-    assert!(lengths.iter().all(|&length| length <= steps), "a length is above {steps}");
-
+    let cells = if spec.mode == Mode::Lstm { states * batch * units } else { 0 };
     let mut h_n = state("h_0", call.h_0, states * batch * width);
-    let mut c_n = match spec.mode {
-        Mode::Lstm => state("c_0", call.c_0, states * batch * spec.hidden_size),
-        _ => Vec::new(),
-    };
-    let mut input = call.x.to_vec();
-    let mut output = Vec::new();
+    let mut c_n = state("c_0", call.c_0, cells);
+    let reset_h = state("reset_h", call.reset_h, states * batch * width);
+    let reset_c = state("reset_c", call.reset_c, cells);
+    let mut output = call.x.to_vec();
+    let mut layers = Vec::new();
     for layer in 0..spec.num_layers {
-        let inputs = if layer == 0 { spec.input_size } else { directions * width };
-        output = vec![0.0; steps * batch * directions * width];
+        let input = core::mem::replace(&mut output, vec![0.0; steps * batch * directions * width]);
+        let inputs = spec.inputs(layer);
+        let mut trace = Vec::new();
         for direction in 0..directions {
-            let weights = Weights::new(spec, parameters, layer, direction, inputs);
-            for (row, &length) in lengths.iter().enumerate() {
+            let weights = Weights::new(spec, parameters, layer, direction);
+            for row in 0..batch {
                 let place = (layer * directions + direction) * batch + row;
-                let h = &mut h_n[place * width..][..width];
-                let c = match spec.mode {
-                    Mode::Lstm => &mut c_n[place * spec.hidden_size..][..spec.hidden_size],
-                    _ => &mut [][..],
-                };
-                for step in 0..length {
-                    let t = if direction == 0 { step } else { length - 1 - step };
-                    weights.step(&input[(t * batch + row) * inputs..][..inputs], h, c);
+                let of_h = place * width..(place + 1) * width;
+                let of_c = if cells > 0 { place * units..(place + 1) * units } else { 0..0 };
+                let (h, c) = (&mut h_n[of_h.clone()], &mut c_n[of_c.clone()]);
+                for t in call.times(row, direction) {
+                    let reset = call.is_cut(row, direction, t);
+                    if reset {
+                        h.copy_from_slice(&reset_h[of_h.clone()]);
+                        c.copy_from_slice(&reset_c[of_c.clone()]);
+                    }
+                    let before = (h.to_vec(), c.to_vec());
+                    let x = &input[(t * batch + row) * inputs..][..inputs];
+                    let (a, b, new) = weights.step(x, h, c);
                     output[((t * batch + row) * directions + direction) * width..][..width]
                         .copy_from_slice(h);
+                    trace.push(Step {
+                        direction,
+                        row,
+                        t,
+                        reset,
+                        h: before.0,
+                        c: before.1,
+                        a,
+                        b,
+                        new,
+                    });
                 }
             }
         }
-        input.clone_from(&output);
-        if let Some(masks) = call.masks.filter(|_| layer + 1 < spec.num_layers) {
-            check("masks", masks.len(), (spec.num_layers - 1) * output.len());
-            let mask = &masks[layer * output.len()..][..output.len()];
-            input.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
+        layers.push(Trace { input, steps: trace });
+        if let Some(mask) = call.mask(spec, layer) {
+            output.iter_mut().zip(mask).for_each(|(value, mask)| *value *= mask);
         }
     }
-    Answer { output, h_n, c_n }
+    (Answer { output, h_n, c_n }, layers)
+}
+
+impl Call<'_> {
+    /// The steps of `row` in the order of computation.
+    fn times(&self, row: usize, direction: usize) -> Vec<usize> {
+        let length = self.lengths.map_or(self.steps, |lengths| {
+            check("lengths", lengths.len(), self.batch);
+            lengths[row]
+        });
+        assert!(length <= self.steps, "length {length} of row {row} is above {}", self.steps);
+        if direction == 0 { (0..length).collect() } else { (0..length).rev().collect() }
+    }
+
+    /// Whether a cut lies between the step of `row` at `t` and the one that was computed before it.
+    fn is_cut(&self, row: usize, direction: usize, t: usize) -> bool {
+        let Some(resets) = self.resets else { return false };
+        check("resets", resets.len(), self.steps * self.batch);
+        let last = self.times(row, 0).len() - 1;
+        match direction {
+            0 => resets[t * self.batch + row],
+            _ => t < last && resets[(t + 1) * self.batch + row],
+        }
+    }
+
+    /// What the output of `layer` is multiplied by.
+    fn mask(&self, spec: &Spec, layer: usize) -> Option<&[f64]> {
+        let len = self.steps * self.batch * spec.num_directions() * spec.output_size();
+        let masks = self.masks.filter(|_| layer + 1 < spec.num_layers)?;
+        check("masks", masks.len(), (spec.num_layers - 1) * len);
+        Some(&masks[layer * len..][..len])
+    }
 }
 
 /// The parameters of one layer and direction.
@@ -188,13 +277,8 @@ struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    fn new(
-        spec: &Spec,
-        parameters: &'a Parameters,
-        layer: usize,
-        direction: usize,
-        inputs: usize,
-    ) -> Self {
+    fn new(spec: &Spec, parameters: &'a Parameters, layer: usize, direction: usize) -> Self {
+        let inputs = spec.inputs(layer);
         let (rows, width) = (spec.mode.gates() * spec.hidden_size, spec.output_size());
         let end = if direction == 0 { "" } else { "_reverse" };
         let get = |name: &str, len: usize| {
@@ -214,8 +298,9 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// One step of one row: x `[I]`, h `[P]` and c `[H]` become the new h and c.
-    fn step(&self, x: &[f64], h: &mut [f64], c: &mut [f64]) {
+    /// One step of one row: x `[I]`, h `[P]` and c `[H]` become the new h and c. Returns W_ih x + b_ih, W_hh h + b_hh
+    /// and h' before projection.
+    fn step(&self, x: &[f64], h: &mut [f64], c: &mut [f64]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
         let a = affine(self.w_ih, x, &self.b_ih);
         let b = affine(self.w_hh, h, &self.b_hh);
         let new = match self.mode {
@@ -228,72 +313,8 @@ impl<'a> Weights<'a> {
             Some(w_hr) => h.copy_from_slice(&affine(w_hr, &new, &vec![0.0; h.len()])),
             None => h.copy_from_slice(&new),
         }
+        (a, b, new)
     }
-}
-
-/// One step of the LSTM. `a` = W_ih x + b_ih and `b` = W_hh h + b_hh hold the gates i, f, g, o, H of each.
-///
-/// ```text
-/// i = sigmoid(a_i + b_i)    f = sigmoid(a_f + b_f)    g = tanh(a_g + b_g)    o = sigmoid(a_o + b_o)
-/// c' = f * c + i * g
-/// h' = o * tanh(c')
-/// ```
-///
-/// Returns h' before any projection; `c` becomes c'.
-pub fn lstm(a: &[f64], b: &[f64], c: &mut [f64]) -> Vec<f64> {
-    let units = c.len();
-    let gate = |g: usize, j: usize| a[g * units + j] + b[g * units + j];
-    let unit = |(j, c): (usize, &mut f64)| {
-        let i = sigmoid(gate(0, j));
-        let f = sigmoid(gate(1, j));
-        let g = gate(2, j).tanh();
-        let o = sigmoid(gate(3, j));
-        *c = f * *c + i * g;
-        o * c.tanh()
-    };
-    c.iter_mut().enumerate().map(unit).collect()
-}
-
-/// One step of the GRU. `a` = W_ih x + b_ih and `b` = W_hh h + b_hh hold the gates r, z, n, H of each.
-///
-/// ```text
-/// r = sigmoid(a_r + b_r)    z = sigmoid(a_z + b_z)    n = tanh(a_n + r * b_n)
-/// h' = (1 - z) * n + z * h
-/// ```
-///
-/// Returns h'.
-pub fn gru(a: &[f64], b: &[f64], h: &[f64]) -> Vec<f64> {
-    let units = h.len();
-    let gate = |g: usize, j: usize| (a[g * units + j], b[g * units + j]);
-    let unit = |(j, h): (usize, &f64)| {
-        let ((a_r, b_r), (a_z, b_z), (a_n, b_n)) = (gate(0, j), gate(1, j), gate(2, j));
-        let r = sigmoid(a_r + b_r);
-        let z = sigmoid(a_z + b_z);
-        let n = (a_n + r * b_n).tanh();
-        (1.0 - z) * n + z * h
-    };
-    h.iter().enumerate().map(unit).collect()
-}
-
-/// One step of Elman's network. `a` = W_ih x + b_ih and `b` = W_hh h + b_hh.
-///
-/// ```text
-/// h' = activation(a + b)
-/// ```
-///
-/// Returns h'.
-pub fn elman(a: &[f64], b: &[f64], activation: fn(f64) -> f64) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| activation(a + b)).collect()
-}
-
-/// 1 / (1 + exp(-x)).
-pub fn sigmoid(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// max(x, 0), and NaN for NaN.
-pub fn relu(x: f64) -> f64 {
-    if x < 0.0 { 0.0 } else { x }
 }
 
 /// W v + bias, W `[bias.len(), v.len()]`.
@@ -311,82 +332,4 @@ fn state(name: &str, given: Option<&[f64]>, len: usize) -> Vec<f64> {
 
 fn check(name: &str, got: usize, want: usize) {
     assert_eq!(got, want, "{name} has {got} elements, not {want}");
-}
-
-#[cfg(test)]
-mod tests {
-    use tidegate_testing::random::Random;
-
-    use super::*;
-
-    fn random_parameters(spec: &Spec, random: &mut Random) -> Parameters {
-        let (rows, width) = (spec.mode.gates() * spec.hidden_size, spec.output_size());
-        let mut parameters = Parameters::new();
-        for layer in 0..spec.num_layers {
-            let inputs = if layer == 0 { spec.input_size } else { spec.num_directions() * width };
-            for end in ["", "_reverse"] {
-                for (name, len) in
-                    [("weight_ih", rows * inputs), ("weight_hh", rows * width), ("bias_ih", rows)]
-                {
-                    parameters.insert(format!("{name}_l{layer}{end}"), random.vec(len, -1.0, 1.0));
-                }
-                parameters.insert(format!("bias_hh_l{layer}{end}"), random.vec(rows, -1.0, 1.0));
-                parameters.insert(
-                    format!("weight_hr_l{layer}{end}"),
-                    random.vec(width * spec.hidden_size, -1.0, 1.0),
-                );
-            }
-        }
-        parameters
-    }
-
-    /// PyTorch has no rows without a step, so this is not in the fixtures.
-    #[test]
-    fn a_row_in_a_batch_is_the_row_alone_even_without_a_step() {
-        let random = &mut Random::new(3);
-        let spec = Spec {
-            input_size: 3,
-            hidden_size: 4,
-            num_layers: 2,
-            bidirectional: true,
-            proj_size: 2,
-            ..Spec::default()
-        };
-        let parameters = random_parameters(&spec, random);
-        let (steps, lengths) = (5, [5, 0, 3, 1]);
-        let batch = lengths.len();
-        let x: Vec<f64> = random.vec(steps * batch * 3, -2.0, 2.0);
-        let h_0: Vec<f64> = random.vec(4 * batch * 2, -1.0, 1.0);
-        let c_0: Vec<f64> = random.vec(4 * batch * 4, -1.0, 1.0);
-        let call =
-            Call { steps, batch, x: &x, h_0: Some(&h_0), c_0: Some(&c_0), ..Call::default() };
-        let all = forward(&spec, &parameters, &Call { lengths: Some(&lengths), ..call });
-        for (row, &length) in lengths.iter().enumerate() {
-            let of_row = |values: &[f64], width: usize| -> Vec<f64> {
-                values.chunks(width).skip(row).step_by(batch).flatten().copied().collect()
-            };
-            let (x, h, c) = (of_row(&x, 3), of_row(&h_0, 2), of_row(&c_0, 4));
-            let call = Call {
-                steps: length,
-                batch: 1,
-                x: &x[..length * 3],
-                h_0: Some(&h),
-                c_0: Some(&c),
-                ..call
-            };
-            let alone = forward(&spec, &parameters, &call);
-            let output = of_row(&all.output, 4);
-            assert_eq!(output[..length * 4], alone.output, "row {row}");
-            assert!(
-                output[length * 4..].iter().all(|&value| value == 0.0),
-                "row {row} goes on after its end"
-            );
-            assert_eq!(
-                (of_row(&all.h_n, 2), of_row(&all.c_n, 4)),
-                (alone.h_n, alone.c_n),
-                "row {row}"
-            );
-            assert_eq!(length == 0, of_row(&all.h_n, 2) == h, "row {row}");
-        }
-    }
 }

@@ -83,6 +83,7 @@ impl Arrays {
             c_0: self.c_0.as_deref(),
             lengths: case.lengths.as_deref(),
             masks: self.masks.as_deref(),
+            ..Call::default()
         }
     }
 }

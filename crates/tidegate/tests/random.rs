@@ -118,6 +118,7 @@ impl<E: Number> Sample<E> {
             c_0: (!c_0.is_empty()).then_some(&c_0),
             lengths: self.lengths.as_deref(),
             masks,
+            ..reference::Call::default()
         };
         reference::forward(&spec, &parameters, &call)
     }
