@@ -1,4 +1,4 @@
-use crate::scan::Dispatch;
+use crate::dispatch::Dispatch;
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///

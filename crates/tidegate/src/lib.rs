@@ -31,10 +31,12 @@
 //! - sequences that arrive piece by piece: [`Stream`]
 
 mod buffer;
+mod carry;
 mod cell;
 mod cells;
 mod check;
 mod config;
+mod dispatch;
 mod element;
 mod error;
 mod exchange;
@@ -49,6 +51,7 @@ mod rnn;
 mod rows;
 mod scan;
 mod sequence;
+mod single;
 mod state_dict;
 mod stream;
 mod team;

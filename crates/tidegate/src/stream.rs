@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use crate::buffer::Buffer;
+use crate::carry::{Carry, Scratch};
 use crate::check::InitialState;
 use crate::exchange::{Exchange, Member, Watch, share_of};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
-use crate::scan::{Carry, Scan, Scratch};
+use crate::scan::Scan;
+use crate::single::Single;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, threads};
 
@@ -122,10 +124,28 @@ impl<E: Element> Stream<E> {
         if x.len() != expected {
             return Err(Error::Shape { tensor: "x", expected: vec![expected], got: vec![x.len()] });
         }
-        let mut output = core::mem::take(&mut self.output);
-        self.advance(1, x, &mut output);
-        self.output = output;
+        if self.batch == 1 && self.parts.len() == 1 && self.shared.config.proj_size == 0 {
+            self.single_step(x);
+        } else {
+            let mut output = core::mem::take(&mut self.output);
+            self.advance(1, x, &mut output);
+            self.output = output;
+        }
         Ok(&self.output)
+    }
+
+    /// As `advance` for one step, for one sequence, one thread and no projection.
+    fn single_step(&mut self, x: &[E]) {
+        let Shared { config, level, directions, .. } = &*self.shared;
+        let Part { carries, scratch } = &mut self.parts[0];
+        let mut below: Option<&Carry<E>> = None;
+        for (direction, carry) in directions.iter().zip(carries) {
+            let x = below.map_or(x, |below| &below.h[..config.hidden_size]);
+            Single { direction, x }.run(config.mode, *level, carry, scratch);
+            below = Some(carry);
+        }
+        let h = below.map_or(&[][..], |last| &last.h);
+        self.output.copy_from_slice(&h[..config.hidden_size]);
     }
 
     /// Runs the steps of `x: [N, B, I]`, any `N`, and writes the last layer's output to

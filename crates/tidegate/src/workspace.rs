@@ -1,7 +1,7 @@
 use crate::Element;
 use crate::buffer::Buffer;
+use crate::carry::{Carry, Scratch};
 use crate::exchange::Exchange;
-use crate::scan::{Carry, Scratch};
 
 /// Every buffer a forward call needs beside its arguments and results.
 ///

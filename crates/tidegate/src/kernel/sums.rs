@@ -52,7 +52,7 @@ impl<E: Element> Kernel<E> for Sums<'_, E> {
 impl<E: Element> Sums<'_, E> {
     /// Computes the sums, with `L` the list of the matrix's gates.
     #[inline(always)]
-    fn run_gates<S: Simd<E>, L: List<S::V>>(self, s: S) {
+    pub(crate) fn run_gates<S: Simd<E>, L: List<S::V>>(self, s: S) {
         if const { E::BF16_WEIGHTS } && self.w.is_half() {
             self.run_list::<S, L, Half>(s);
         } else {
