@@ -25,8 +25,16 @@ pub struct Job {
 /// What a call needs beside the layer.
 #[derive(Debug)]
 enum Call {
-    Step { stream: Stream<f32>, at: usize },
-    Sequence { workspace: Workspace<f32>, output: Tensor<f32>, h_n: Tensor<f32>, c_n: Vec<f32> },
+    Step {
+        stream: Stream<f32>,
+        at: usize,
+    },
+    Sequence {
+        workspace: Box<Workspace<f32>>,
+        output: Tensor<f32>,
+        h_n: Tensor<f32>,
+        c_n: Vec<f32>,
+    },
 }
 
 /// How long one call of a row takes.
@@ -76,7 +84,7 @@ impl Job {
                 let view = View::new(&x, &[row.steps, row.batch, row.input_size])?;
                 let result = layer.empty_output(view)?;
                 Call::Sequence {
-                    workspace: Workspace::new(),
+                    workspace: Box::default(),
                     output: result.output,
                     h_n: result.h_n,
                     c_n: result.c_n.map_or(Vec::new(), Tensor::into_data),

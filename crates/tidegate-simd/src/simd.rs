@@ -46,6 +46,21 @@ pub trait Simd<E: Element>: Copy + 'static {
     /// `to` must be valid for writing `LANES` elements; it need not be aligned.
     unsafe fn store(self, v: Self::V, to: *mut E);
 
+    /// Loads `n` elements into the first lanes, `n <= LANES`; the others are zero.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading `n` elements, and `n` at most `LANES`.
+    #[inline(always)]
+    unsafe fn load_first(self, n: usize, from: *const E) -> Self::V {
+        let mut lanes = [E::ZERO; 16];
+        for (k, lane) in lanes.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller's.
+            *lane = unsafe { *from.add(k) };
+        }
+        // SAFETY: no level has more than 16 lanes.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
     /// Stores the first `n` lanes, `n <= LANES`.
     ///
     /// # Safety

@@ -134,6 +134,13 @@ simd!(Avx2, f32, __m256, lanes: 8, registers: 16, mantissa: 23, splat: _mm256_se
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
             }
         }
+        unsafe fn load_first(self, n: usize, from: *const f32) -> __m256 {
+            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+            unsafe {
+                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane))
+            }
+        }
         unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
             // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
             unsafe {
@@ -153,6 +160,13 @@ simd!(Avx2, f64, __m256d, lanes: 4, registers: 16, mantissa: 52, splat: _mm256_s
         fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
+        }
+        unsafe fn load_first(self, n: usize, from: *const f64) -> __m256d {
+            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+            unsafe {
+                let lane = _mm256_setr_epi64x(0, 1, 2, 3);
+                _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane))
+            }
         }
         unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
             // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
@@ -181,6 +195,10 @@ simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
             }
         }
+        unsafe fn load_first(self, n: usize, from: *const f32) -> __m512 {
+            // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+            unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, from) }
+        }
         unsafe fn store_first(self, v: __m512, n: usize, to: *mut f32) {
             // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
             unsafe { _mm512_mask_storeu_ps(to, ((1u32 << n) - 1) as __mmask16, v) }
@@ -197,6 +215,10 @@ simd!(Avx512, f64, __m512d, lanes: 8, registers: 32, mantissa: 52, splat: _mm512
         fn select_less(self, a: __m512d, b: __m512d, x: __m512d, y: __m512d) -> __m512d {
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b), y, x) }
+        }
+        unsafe fn load_first(self, n: usize, from: *const f64) -> __m512d {
+            // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
+            unsafe { _mm512_maskz_loadu_pd(((1u32 << n) - 1) as __mmask8, from) }
         }
         unsafe fn store_first(self, v: __m512d, n: usize, to: *mut f64) {
             // SAFETY: a mask bit is set only below `n`, for which the caller vouches.

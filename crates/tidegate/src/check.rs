@@ -4,7 +4,7 @@ use crate::rows::RowsIn;
 use crate::{Config, Element, Error, Output, OutputMut, State, Tensor, View};
 
 /// The sizes of a checked input.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Dims {
     /// Number of steps, `T`.
     pub(crate) steps: usize,
@@ -44,6 +44,15 @@ pub(crate) fn check_input<E: Element>(config: &Config, x: &View<'_, E>) -> Resul
 }
 
 impl Dims {
+    /// The shape of the input.
+    pub(crate) fn input_shape(&self, config: &Config) -> Vec<usize> {
+        match (self.unbatched, config.batch_first) {
+            (true, _) => vec![self.steps, config.input_size],
+            (false, true) => vec![self.rows, self.steps, config.input_size],
+            (false, false) => vec![self.steps, self.rows, config.input_size],
+        }
+    }
+
     /// Results of the right shapes, filled with zeros.
     pub(crate) fn output<E: Element>(&self, config: &Config) -> Output<E> {
         let width = config.num_directions() * config.output_size();

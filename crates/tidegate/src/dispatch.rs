@@ -11,6 +11,7 @@ use crate::single::{OneStep, Single};
 use crate::{Element, Mode};
 
 /// What [`Dispatch`] runs.
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(crate) enum Work<'a, E> {
     Scan(Scan<'a, E>),
     Single(Single<'a, E>),
@@ -41,7 +42,12 @@ impl<E: Element> Visitor for Dispatch<'_, E> {
         let Self { level, work, carry, scratch, .. } = self;
         let cell = PhantomData::<C>;
         match work {
-            Work::Scan(scan) => E::run(level, Loop { scan, level, carry, scratch, cell }),
+            Work::Scan(scan) if scan.keep.is_some() => {
+                E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
+            }
+            Work::Scan(scan) => {
+                E::run(level, Loop::<_, _, false> { scan, level, carry, scratch, cell });
+            }
             Work::Single(step) => E::run(level, OneStep { step, carry, scratch, cell }),
         }
     }

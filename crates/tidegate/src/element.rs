@@ -1,3 +1,4 @@
+use crate::backward::BackWork;
 use crate::dispatch::Dispatch;
 
 /// The number types a layer computes in: `f32` and `f64`.
@@ -10,16 +11,26 @@ pub trait Element: tidegate_simd::Element {
     /// rather than again in every crate that uses a layer.
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
+
+    /// Runs a part of the way back.
+    #[doc(hidden)]
+    fn go_back(work: BackWork<'_, Self>);
 }
 
 impl Element for f32 {
     fn dispatch(work: Dispatch<'_, Self>) {
         work.run();
     }
+    fn go_back(work: BackWork<'_, Self>) {
+        work.run();
+    }
 }
 
 impl Element for f64 {
     fn dispatch(work: Dispatch<'_, Self>) {
+        work.run();
+    }
+    fn go_back(work: BackWork<'_, Self>) {
         work.run();
     }
 }

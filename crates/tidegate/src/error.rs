@@ -134,6 +134,18 @@ pub enum Error {
         /// The state dict's shape.
         got: Vec<usize>,
     },
+    /// There are not as many gradients of parameters as parameters.
+    ParameterCount {
+        /// The number of parameters.
+        expected: usize,
+        /// The number of gradients given.
+        got: usize,
+    },
+    /// What backward got is not what forward of the same layer has saved.
+    ForeignSaved {
+        /// The layer whose call it is from, if any.
+        saved: Option<String>,
+    },
     /// A stack of one mode where another is wanted.
     Mode {
         /// The type that was wanted.
@@ -217,6 +229,18 @@ impl fmt::Display for Error {
             Self::UnexpectedParameter { name } => write!(f, "unexpected parameter {name}"),
             Self::ParameterShape { name, expected, got } => {
                 write!(f, "size mismatch for {name}: expected shape {expected:?}, got {got:?}")
+            }
+            Self::ParameterCount { expected, got } => {
+                write!(f, "expected gradients of {expected} parameters, or of none, got {got}")
+            }
+            Self::ForeignSaved { saved: None } => {
+                write!(f, "backward needs what forward_train has saved, got nothing")
+            }
+            Self::ForeignSaved { saved: Some(saved) } => {
+                write!(
+                    f,
+                    "backward needs what forward_train of this layer has saved, got {saved}'s"
+                )
             }
             Self::Mode { expected, got } => {
                 write!(f, "expected the layer to be of type {expected}, got {got}")

@@ -30,12 +30,15 @@
 //! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
 //! - sequences that arrive piece by piece: [`Stream`]
 
+mod backward;
 mod buffer;
+mod call;
 mod carry;
 mod cell;
 mod cells;
 mod check;
 mod config;
+mod cuts;
 mod dispatch;
 mod element;
 mod error;
@@ -49,6 +52,7 @@ mod packed;
 mod params;
 mod rnn;
 mod rows;
+mod saved;
 mod scan;
 mod sequence;
 mod single;
@@ -57,6 +61,7 @@ mod stream;
 mod team;
 mod tensor;
 mod threads;
+mod train;
 mod view;
 mod weights;
 mod workspace;
@@ -67,9 +72,10 @@ pub use element::Element;
 pub use error::Error;
 pub use generator::{Generator, manual_seed};
 pub use layers::{Builder, Gru, Layer, Lstm, Nonlinearity, Rnn};
-pub use options::{Options, Output, OutputMut, State};
+pub use options::{Options, Output, OutputMut, Resets, State};
 pub use packed::PackedOutput;
 pub use rnn::RnnBase;
+pub use saved::Saved;
 pub use sequence::{
     PackedSequence, PaddingSide, invert_permutation, pack_padded_sequence, pack_sequence,
     pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
@@ -79,5 +85,6 @@ pub use stream::Stream;
 pub use tensor::Tensor;
 pub use threads::{num_threads, set_num_threads};
 pub use tidegate_simd::Level;
+pub use train::{Gradients, GradientsMut, Upstream};
 pub use view::{MAX_DIMS, View};
 pub use workspace::Workspace;

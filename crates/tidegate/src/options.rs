@@ -12,6 +12,16 @@ pub struct State<'a, E> {
     pub c: Option<View<'a, E>>,
 }
 
+/// Where sequences are cut: in a batch of episodes that end and begin anew within it, say.
+#[derive(Copy, Clone, Debug)]
+pub struct Resets<'a, E> {
+    /// In the layout of the input, `[T, B]` (`[B, T]` if `batch_first`, `[T]` unbatched): true where
+    /// the state is replaced before the step. The reverse direction replaces it after that step.
+    pub before: &'a [bool],
+    /// What it is replaced by, shaped as [`Options::state`]; zeros if none.
+    pub state: Option<State<'a, E>>,
+}
+
 /// The optional arguments of a forward call.
 ///
 /// ```
@@ -34,6 +44,8 @@ pub struct Options<'a, E> {
     /// end. The final state is the one at each sequence's own end; of an empty sequence, the
     /// state it began with.
     pub lengths: Option<&'a [usize]>,
+    /// Where the state is replaced by another; nowhere if none.
+    pub resets: Option<Resets<'a, E>>,
     /// What `output` holds past a sequence's end.
     pub padding_value: E,
     /// The generator to draw dropout from: given means training mode, `None` evaluation mode.
@@ -42,7 +54,7 @@ pub struct Options<'a, E> {
 
 impl<E: Element> Default for Options<'_, E> {
     fn default() -> Self {
-        Self { state: None, lengths: None, padding_value: E::ZERO, dropout: None }
+        Self { state: None, lengths: None, resets: None, padding_value: E::ZERO, dropout: None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A forward call over a packed sequence.
 
+use crate::call::{Job, Memory};
 use crate::check::InitialState;
-use crate::forward::Job;
 use crate::rows::{RowsIn, RowsOut};
 use crate::{Element, Error, Options, OutputMut, PackedSequence, RnnBase, Tensor, Workspace};
 
@@ -52,6 +52,13 @@ impl<E: Element> RnnBase<E> {
             c_n: c_n.as_mut().map_or(&mut [], Tensor::data_mut),
         };
         let Workspace { mut between, mut masks, mut exchange, mut tasks, .. } = Workspace::new();
+        let memory = Memory {
+            between: &mut between,
+            masks: &mut masks,
+            exchange: &mut exchange,
+            tasks: &mut tasks,
+            saved: None,
+        };
         let job = Job {
             batch,
             input: RowsIn::packed(x.data.data(), &batch, config.input_size),
@@ -61,8 +68,9 @@ impl<E: Element> RnnBase<E> {
             h_n: out.h_n,
             c_n: out.c_n,
             dropout: options.dropout,
+            resets: None,
         };
-        self.shared().run(job, &mut between, &mut masks, &mut exchange, &mut tasks);
+        self.shared().run(job, memory);
         Ok((x.with_data(output), h_n, c_n))
     }
 }

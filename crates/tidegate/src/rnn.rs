@@ -30,7 +30,7 @@ pub(crate) struct Shared<E> {
     /// Whether weights are kept as bf16.
     half: bool,
     /// In the order of [`Config::parameters`].
-    parameters: Vec<Tensor<E>>,
+    pub(crate) parameters: Vec<Tensor<E>>,
     /// Packed parameters, `[L * D]`.
     pub(crate) directions: Vec<Direction<E>>,
 }
@@ -190,7 +190,7 @@ impl<E: Element> RnnBase<E> {
         workspace: &mut Workspace<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        self.shared.forward_into(x.into(), options, workspace, out)
+        self.shared.forward_into(x.into(), options, workspace, None, out)
     }
 
     /// The shapes of the results of [`forward_with`](Self::forward_with) for `x`, as zeros.

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "rows of strided arrays, and rows shared out among threads")]
 
 use core::marker::PhantomData;
+use core::ops::Range;
 
 use crate::{Element, View};
 
@@ -155,6 +156,13 @@ impl<'a, E: Element> RowsIn<'a, E> {
         Self { origin: data.as_ptr(), layout, feature: 1, width, lifetime: PhantomData }
     }
 
+    /// Of the same rows, the columns from `column` on, `width` of them.
+    pub(crate) fn columns(&self, column: usize, width: usize) -> Self {
+        assert!(column + width <= self.width);
+        let origin = self.origin.wrapping_offset(column as isize * self.feature);
+        Self { origin, width, ..*self }
+    }
+
     /// The row of sequence `b` at step `t`, if its elements are neighbours.
     #[inline(always)]
     pub(crate) fn row(&self, t: usize, b: usize) -> Option<&'a [E]> {
@@ -198,6 +206,45 @@ impl<'a, E: Element> RowsOut<'a, E> {
         assert!(data.len() >= batch.rows_before(batch.steps()) * width);
         // SAFETY: packed rows lie one after the other, and the length was just checked.
         unsafe { Self::new(data, Layout::packed(batch, width), width) }
+    }
+
+    /// The rows of `steps` of packed data, of which `data` holds no others.
+    pub(crate) fn packed_from(
+        data: &'a mut [E],
+        batch: &Batch<'a>,
+        steps: Range<usize>,
+        width: usize,
+    ) -> Self {
+        let before = batch.rows_before(steps.start);
+        assert!(data.len() >= (batch.rows_before(steps.end) - before) * width);
+        let origin = data.as_mut_ptr().wrapping_sub(before * width);
+        Self { origin, layout: Layout::packed(batch, width), width, lifetime: PhantomData }
+    }
+
+    /// Where the row of sequence `b` at step `t` lies.
+    #[inline(always)]
+    pub(crate) fn place(&self, t: usize, b: usize) -> *mut E {
+        self.origin.wrapping_offset(self.layout.offset(t, b))
+    }
+
+    /// The rows `elements` further on.
+    ///
+    /// # Safety
+    /// They must be there as these are.
+    pub(crate) unsafe fn shifted(&self, elements: usize) -> Self {
+        Self { origin: self.origin.wrapping_add(elements), ..*self }
+    }
+
+    /// Adds the first `width` elements of `from` to the row of sequence `b` at step `t`.
+    ///
+    /// # Safety
+    /// No other thread may access the same row at the same time.
+    pub(crate) unsafe fn add(&self, t: usize, b: usize, from: &[E]) {
+        let to = self.place(t, b);
+        for (k, &from) in from[..self.width].iter().enumerate() {
+            // SAFETY: the invariant; the caller vouches for exclusivity.
+            unsafe { *to.add(k) = *to.add(k) + from };
+        }
     }
 
     /// Of the same rows, the `width` elements from `column` on.

@@ -7,11 +7,13 @@ use tidegate_simd::{Kernel, Level, Simd};
 
 use crate::carry::{Carry, Scratch};
 use crate::cell::Cell;
+use crate::cuts::Reset;
 use crate::dispatch::{Dispatch, Work};
 use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
 use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::saved::Keep;
 use crate::weights::Direction;
 use crate::{Element, Mode};
 
@@ -42,6 +44,10 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) member: Option<Member<'a, E>>,
     /// Where `h` of every step goes, the columns of `blocks`.
     pub(crate) output: RowsOut<'a, E>,
+    /// Where states are replaced, if anywhere.
+    pub(crate) reset: Option<Reset<'a, E>>,
+    /// Where what backward needs goes, in training.
+    pub(crate) keep: Option<Keep<'a, E>>,
 }
 
 impl<E: Element> Scan<'_, E> {
@@ -65,8 +71,8 @@ impl<E: Element> Scan<'_, E> {
     }
 }
 
-/// The time loop, compiled for one cell and one instruction set.
-pub(crate) struct Loop<'a, E, C> {
+/// The time loop, compiled for one cell and one instruction set, in training to `KEEP` what backward needs.
+pub(crate) struct Loop<'a, E, C, const KEEP: bool> {
     pub(crate) scan: Scan<'a, E>,
     pub(crate) level: Level,
     pub(crate) carry: &'a mut Carry<E>,
@@ -74,7 +80,7 @@ pub(crate) struct Loop<'a, E, C> {
     pub(crate) cell: PhantomData<C>,
 }
 
-impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
+impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
     type Output = ();
 
     #[inline(always)]
@@ -88,7 +94,7 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
             scan.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
-                row += scan.step::<S, C>(s, level, position, row, carry, scratch);
+                row += scan.step::<S, C, KEEP>(s, level, position, row, carry, scratch);
             }
             done = end;
         }
@@ -172,7 +178,7 @@ impl<E: Element> Scan<'_, E> {
     /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.
     #[inline(always)]
     #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
-    fn step<S: Simd<E>, C: Cell>(
+    fn step<S: Simd<E>, C: Cell, const KEEP: bool>(
         &self,
         s: S,
         level: Level,
@@ -183,6 +189,19 @@ impl<E: Element> Scan<'_, E> {
     ) -> usize {
         let direction = self.direction;
         let (rows, stride) = (self.alive(position), direction.h_stride());
+        let t = self.time(position);
+        if let Some(reset) = &self.reset {
+            let rows = self.rows.start..self.rows.start + rows;
+            reset.apply(carry, direction, t, rows, self.reverse);
+        }
+        let saved = match &self.keep {
+            Some(keep) if KEEP => {
+                // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
+                unsafe { self.keep_states(keep, t, rows, carry) }
+                keep.gates.place(t, self.rows.start)
+            }
+            _ => core::ptr::null_mut(),
+        };
         let step = Step {
             w: &direction.w_hh,
             start: &direction.bias_hh,
@@ -200,8 +219,10 @@ impl<E: Element> Scan<'_, E> {
             // Forwards and backwards by turns, so that a step begins with the weights that the
             // one before it read last.
             backwards: position % 2 == 1,
+            saved,
         };
-        step.run::<S, C>(s);
+        // SAFETY: what is kept of a step's rows lies row by row, as the kernel writes it.
+        unsafe { step.run_keeping::<S, C, KEEP>(s) }
         if let Some((w_hr, zeros)) = &direction.w_hr {
             let project = Sums {
                 w: w_hr,
@@ -215,7 +236,14 @@ impl<E: Element> Scan<'_, E> {
             };
             E::run(level, project);
         }
-        let (t, first) = (self.time(position), self.blocks.start * direction.w_hh.lanes);
+        if let Some(unprojected) = self.keep.and_then(|keep| keep.unprojected) {
+            for b in 0..rows {
+                let h = &scratch.unprojected[b * direction.units()..];
+                // SAFETY: as below.
+                unsafe { unprojected.write(t, self.rows.start + b, h) }
+            }
+        }
+        let first = self.blocks.start * direction.w_hh.lanes;
         for b in 0..rows {
             let h = &carry.h_next[b * stride + first..];
             // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
@@ -232,5 +260,28 @@ impl<E: Element> Scan<'_, E> {
         }
         core::mem::swap(&mut carry.h, &mut carry.h_next);
         rows
+    }
+    /// Writes the state that enters step `t` where backward looks for it, this scan's units of it.
+    ///
+    /// # Safety
+    /// No other thread may access these rows and units at the same time.
+    #[allow(unsafe_code, reason = "passes the caller's promise on")]
+    unsafe fn keep_states(&self, keep: &Keep<'_, E>, t: usize, rows: usize, carry: &Carry<E>) {
+        let (direction, lanes) = (self.direction, self.direction.w_hh.lanes);
+        let units = self.blocks.start * lanes..self.blocks.end * lanes;
+        let h_units =
+            if direction.w_hr.is_some() { 0..direction.h_stride() } else { units.clone() };
+        for at in 0..rows {
+            let b = self.rows.start + at;
+            let h = &carry.h[at * direction.h_stride() + h_units.start..];
+            // SAFETY: the caller's.
+            unsafe {
+                keep.h.columns(h_units.start, h_units.len()).write(t, b, h);
+                if let Some(c) = keep.c {
+                    let from = &carry.c[at * direction.units() + units.start..];
+                    c.columns(units.start, units.len()).write(t, b, from);
+                }
+            }
+        }
     }
 }

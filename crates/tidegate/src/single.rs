@@ -74,6 +74,7 @@ impl<E: Element, C: Cell> Kernel<E> for OneStep<'_, E, C> {
             alone: true,
             blocks,
             backwards: false,
+            saved: core::ptr::null_mut(),
         };
         step.run::<S, C>(s);
         core::mem::swap(&mut carry.h, &mut carry.h_next);

@@ -339,6 +339,8 @@ impl<E: Element> Advance<'_, E> {
                     Some(_) => output,
                     None => output.columns(units.start, units.len()),
                 },
+                reset: None,
+                keep: None,
             };
             // SAFETY: the caller's. What is read next was written before all met after the last
             // step.

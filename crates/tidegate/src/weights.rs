@@ -1,5 +1,6 @@
 use core::ops::Range;
 
+use crate::backward::Transposed;
 use crate::buffer::Buffer;
 use crate::cell::split_gates;
 use crate::kernel::pack::{Packed, pack_bias};
@@ -31,6 +32,8 @@ pub(crate) struct Direction<E> {
     pub(crate) bias_hh: Buffer<E>,
     /// Projection of `h`, with the zeros that its products start from.
     pub(crate) w_hr: Option<(Packed<E>, Buffer<E>)>,
+    /// The matrices transposed, for the way back.
+    pub(crate) transposed: Transposed<E>,
     /// Rows whose gate sums are computed ahead of the time loop, if a step has fewer.
     pub(crate) chunk_rows: usize,
 }
@@ -66,6 +69,7 @@ impl<E: Element> Direction<E> {
             bias: pack_bias(&bias, gates, hidden, lanes),
             bias_hh: pack_bias(b_hh, gates, hidden, lanes),
             w_hr,
+            transposed: Transposed::default(),
         }
     }
 

@@ -123,6 +123,7 @@ impl<E: Number> Given<E> {
             lengths: (bits & 2 != 0).then_some(lengths),
             padding_value: E::from_f64(0.25),
             dropout: (bits & 4 != 0).then_some(generator),
+            ..Options::default()
         }
     }
 }

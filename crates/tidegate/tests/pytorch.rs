@@ -61,7 +61,7 @@ fn check_lengths<E: Number>(case: &Case, layer: &RnnBase<E>, packed: &Output<E>)
     let state = view(&h_0).map(|h| State { h, c: view(&c_0) });
     let lengths = case.lengths.as_deref();
     let padding_value = E::from_f64(case.padding_value);
-    let options = Options { state, lengths, padding_value, dropout: None };
+    let options = Options { state, lengths, padding_value, ..Options::default() };
     let padded = layer.forward_with(&x, options).unwrap();
     assert_eq!((&padded.h_n, &padded.c_n), (&packed.h_n, &packed.c_n), "{}", case.name);
     let rows =

@@ -396,7 +396,7 @@ fn padding_holds_the_padding_value_and_empty_rows_keep_their_state() {
         }),
         lengths: Some(&lengths),
         padding_value: -7.0,
-        dropout: None,
+        ..Options::default()
     };
     let got = layer.forward_with(View::new(&x, &[4, 3, 3]).unwrap(), options).unwrap();
     for (row, values) in got.output.data().chunks_exact(10).enumerate() {

@@ -2,8 +2,10 @@
 
 mod chains;
 pub(crate) mod math;
+pub(crate) mod outer;
 pub(crate) mod pack;
 pub(crate) mod step;
+pub(crate) mod step_back;
 pub(crate) mod stored;
 pub(crate) mod sums;
 mod tile;

@@ -42,6 +42,28 @@ impl<E: Element> Packed<E> {
         Self { weights, blocks, inputs, gates, lanes }
     }
 
+    /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
+    /// input `k`, of `inputs`.
+    pub(crate) fn transposed(
+        weight: &[E],
+        outputs: usize,
+        inputs: usize,
+        row_of: impl Fn(usize) -> usize,
+        lanes: usize,
+    ) -> Self {
+        let blocks = outputs.div_ceil(lanes);
+        let mut data = Buffer::zeros(blocks * inputs * lanes);
+        for (block, data) in data.chunks_exact_mut(inputs * lanes).enumerate() {
+            let first = block * lanes;
+            let count = (outputs - first).min(lanes);
+            for (k, to) in data.chunks_exact_mut(lanes).enumerate() {
+                to[..count].copy_from_slice(&weight[row_of(k) * outputs + first..][..count]);
+            }
+        }
+        let weights = Weights::Full(Layouts::new(data));
+        Self { weights, blocks, inputs, gates: 1, lanes }
+    }
+
     /// Lays the elements out for products whose rows are one `alone`, or more.
     pub(crate) fn prepare(&self, alone: bool) {
         match &self.weights {

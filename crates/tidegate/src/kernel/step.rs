@@ -42,22 +42,34 @@ pub(crate) struct Step<'a, E> {
     pub(crate) blocks: Range<usize>,
     /// Whether to begin with the last block.
     pub(crate) backwards: bool,
+    /// Where what backward needs goes, `[rows, blocks, values, lanes]`; read by a step that keeps it.
+    pub(crate) saved: *mut E,
 }
 
 impl<E: Element> Step<'_, E> {
     /// Runs the step with cell `C`.
     #[inline(always)]
     pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
+        // SAFETY: nothing is kept.
+        unsafe { self.run_keeping::<S, C, false>(s) }
+    }
+
+    /// Runs the step with cell `C`, and writes what backward needs if it is to `KEEP` it.
+    ///
+    /// # Safety
+    /// To keep it, `saved` must be writable for all rows.
+    #[inline(always)]
+    pub(crate) unsafe fn run_keeping<S: Simd<E>, C: Cell, const KEEP: bool>(self, s: S) {
         if const { E::BF16_WEIGHTS } && self.w.is_half() {
-            self.run_stored::<S, C, Half>(s);
+            self.run_stored::<S, C, Half, KEEP>(s);
         } else {
-            self.run_stored::<S, C, Full>(s);
+            self.run_stored::<S, C, Full, KEEP>(s);
         }
     }
 
     /// Runs the step with weights kept as `W` says.
     #[inline(always)]
-    fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>>(self, s: S) {
+    fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const KEEP: bool>(self, s: S) {
         let w = Matrix::new::<E, S, C::Gates<S::V>, W>(self.w, self.alone);
         let (rows, width) = (self.rows, w.width::<E, S, C::Gates<S::V>>());
         let states = <C::State<S::V> as List<S::V>>::LEN;
@@ -71,7 +83,7 @@ impl<E: Element> Step<'_, E> {
         assert!(self.c.len() >= (states - 1) * rows * units);
         assert!(self.blocks.end <= w.blocks);
         assert!(rows == 1 || !self.alone);
-        let mut tile = StepTile {
+        let mut tile = StepTile::<E, S, C, W::Item, W, KEEP> {
             s,
             w,
             width,
@@ -82,7 +94,8 @@ impl<E: Element> Step<'_, E> {
             h_stride: self.h_stride,
             h: self.h.as_mut_ptr(),
             c: self.c.as_mut_ptr(),
-            cell: PhantomData::<(C, W)>,
+            saved: self.saved,
+            cell: PhantomData,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
         unsafe { walk(&mut tile, rows, self.alone, self.blocks, self.backwards) }
@@ -90,7 +103,7 @@ impl<E: Element> Step<'_, E> {
 }
 
 /// [`Step`] by value.
-struct StepTile<E, S, C, T, W> {
+struct StepTile<E, S, C, T, W, const KEEP: bool> {
     s: S,
     w: Matrix<T>,
     width: usize,
@@ -101,10 +114,16 @@ struct StepTile<E, S, C, T, W> {
     h_stride: usize,
     h: *mut E,
     c: *mut E,
+    saved: *mut E,
     cell: PhantomData<(C, W)>,
 }
 
-impl<E: Element, S: Simd<E>, C: Cell, T, W> StepTile<E, S, C, T, W> {
+impl<E, S, C, T, W, const KEEP: bool> StepTile<E, S, C, T, W, KEEP>
+where
+    E: Element,
+    S: Simd<E>,
+    C: Cell,
+{
     /// Runs the cell on one row and block, from the products to the state.
     ///
     /// # Safety
@@ -135,16 +154,22 @@ impl<E: Element, S: Simd<E>, C: Cell, T, W> StepTile<E, S, C, T, W> {
             } else {
                 state.as_mut()[0] = s.load(self.h_prev.add(row * self.h_stride + unit));
             }
-            let next = C::forward::<E, S>(s, x, h, state);
+            let (next, saved) = C::forward::<E, S>(s, x, h, state);
             s.store(next.as_ref()[0], self.h.add(at));
             if <C::State<S::V> as List<S::V>>::LEN > 1 {
                 s.store(next.as_ref()[1], self.c.add(at));
+            }
+            if KEEP {
+                let values = <C::Saved<S::V> as List<S::V>>::LEN;
+                for value in 0..values {
+                    s.store(saved.as_ref()[value], self.saved.add(at * values + value * S::LANES));
+                }
             }
         }
     }
 }
 
-impl<E, S, C, W> Tile for StepTile<E, S, C, W::Item, W>
+impl<E, S, C, W, const KEEP: bool> Tile for StepTile<E, S, C, W::Item, W, KEEP>
 where
     E: Element,
     S: Simd<E>,

@@ -1,0 +1,153 @@
+//! What a forward call in training keeps for the way back.
+
+use core::ops::Range;
+
+use tidegate_simd::Level;
+
+use crate::buffer::Buffer;
+use crate::cell::saved_values;
+use crate::check::Dims;
+use crate::rows::{Batch, RowsOut};
+use crate::weights::Direction;
+use crate::{Config, Element, Error};
+
+/// What [`RnnBase::forward_train`](crate::RnnBase::forward_train) keeps for
+/// [`RnnBase::backward`](crate::RnnBase::backward).
+///
+/// Made empty, it grows in the first call and is then reused. It holds, for every row of all steps,
+/// each layer and direction (`H` rounded up to whole vectors of 16 `f32` or 8 `f64` at most):
+///
+/// | cell | gates | states that entered | elements |
+/// |---|---|---|---|
+/// | LSTM | i, f, g, o | h, c | 6 H |
+/// | LSTM with projection | i, f, g, o, and h before it | h, c | 6 H + P |
+/// | GRU | r, z, n, and `W_hn h + b_hn` | h | 5 H |
+/// | RNN | h' | h | 2 H |
+///
+/// and between layers their outputs (`D * P`) and, with dropout, its masks (as many). The input is not
+/// copied: it is passed to `backward` again.
+#[derive(Clone, Debug, Default)]
+pub struct Saved<E> {
+    /// The call it comes from; none before the first.
+    pub(crate) call: Option<SavedCall>,
+    /// As [`Workspace`](crate::Workspace) has it; all rows of a batch of equal lengths have no order.
+    pub(crate) order: Vec<usize>,
+    /// As [`Workspace`](crate::Workspace) has it.
+    pub(crate) offsets: Vec<usize>,
+    /// Whether each row of all steps has a cut before it; empty if none has.
+    pub(crate) cuts: Vec<bool>,
+    /// What dropout multiplied with: `[L - 1, rows of all steps, D*P]`.
+    pub(crate) masks: Buffer<E>,
+    /// What entered the upper layers: `[L - 1, rows of all steps, D*P]`.
+    pub(crate) between: Buffer<E>,
+    /// One per layer and direction.
+    pub(crate) scans: Vec<SavedScan<E>>,
+}
+
+/// Whose call something was saved from.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct SavedCall {
+    pub(crate) config: Config,
+    pub(crate) level: Level,
+    pub(crate) dims: Dims,
+    pub(crate) ragged: bool,
+    pub(crate) dropout: bool,
+}
+
+/// The rows of all steps of one layer and direction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SavedScan<E> {
+    /// Of each unit what its cell saves, `[rows, blocks, values, lanes]`.
+    pub(crate) gates: Buffer<E>,
+    /// The `h` that entered, `[rows, h_stride]`.
+    pub(crate) h: Buffer<E>,
+    /// The `c` that entered, `[rows, units]`; empty for cells without.
+    pub(crate) c: Buffer<E>,
+    /// The `h` that left, before projection, `[rows, units]`; empty without.
+    pub(crate) unprojected: Buffer<E>,
+}
+
+impl<E: Element> SavedScan<E> {
+    /// Makes room for the rows of `steps`, and tells where they go.
+    pub(crate) fn rows<'a>(
+        &'a mut self,
+        direction: &Direction<E>,
+        config: &Config,
+        batch: &Batch<'a>,
+        steps: Range<usize>,
+    ) -> Keep<'a, E> {
+        let (units, values) = (direction.units(), saved_values(config.mode));
+        let place = |buffer: &'a mut Buffer<E>, width: usize| {
+            buffer.reserve((batch.rows_before(steps.end) - batch.rows_before(steps.start)) * width);
+            RowsOut::packed_from(buffer, batch, steps.clone(), width)
+        };
+        Keep {
+            gates: place(&mut self.gates, units * values),
+            h: place(&mut self.h, direction.h_stride()),
+            c: config.mode.has_cell_state().then(|| place(&mut self.c, units)),
+            unprojected: direction.w_hr.is_some().then(|| place(&mut self.unprojected, units)),
+        }
+    }
+
+    /// Number of elements.
+    fn len(&self) -> usize {
+        [&self.gates, &self.h, &self.c, &self.unprojected].map(|buffer| buffer.len()).iter().sum()
+    }
+}
+
+/// Where the rows of one layer and direction go that backward needs.
+#[derive(Copy, Clone)]
+pub(crate) struct Keep<'a, E> {
+    pub(crate) gates: RowsOut<'a, E>,
+    pub(crate) h: RowsOut<'a, E>,
+    pub(crate) c: Option<RowsOut<'a, E>>,
+    pub(crate) unprojected: Option<RowsOut<'a, E>>,
+}
+
+impl<E: Element> Saved<E> {
+    /// Without memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of memory it has.
+    pub fn bytes(&self) -> usize {
+        let scans: usize = self.scans.iter().map(SavedScan::len).sum();
+        (self.masks.len() + self.between.len() + scans) * size_of::<E>()
+    }
+
+    /// Takes down whose call this is.
+    pub(crate) fn begin(
+        &mut self,
+        call: SavedCall,
+        order: Option<&[usize]>,
+        offsets: &[usize],
+        cuts: &[bool],
+    ) {
+        self.call = Some(call);
+        self.order.clear();
+        self.order.extend_from_slice(order.unwrap_or_default());
+        self.offsets.clear();
+        self.offsets.extend_from_slice(offsets);
+        self.cuts.clear();
+        self.cuts.extend_from_slice(cuts);
+    }
+
+    /// The batch that was computed, and the position in the caller's of each of its sequences.
+    pub(crate) fn batch(&self, call: &SavedCall) -> (Batch<'_>, Option<&[usize]>) {
+        let order = (!self.order.is_empty()).then_some(&self.order[..]);
+        match call.ragged {
+            true => (Batch::Ragged { rows: call.dims.rows, offsets: &self.offsets }, order),
+            false => (Batch::Equal { steps: call.dims.steps, rows: call.dims.rows }, order),
+        }
+    }
+
+    /// The call this was saved from, which must have been one of a layer of `config` at `level`.
+    pub(crate) fn call_of(&self, config: &Config, level: Level) -> Result<&SavedCall, Error> {
+        match &self.call {
+            Some(call) if call.config == *config && call.level.name() == level.name() => Ok(call),
+            Some(call) => Err(Error::ForeignSaved { saved: Some(call.config.to_string()) }),
+            None => Err(Error::ForeignSaved { saved: None }),
+        }
+    }
+}

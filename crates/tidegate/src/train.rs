@@ -1,0 +1,313 @@
+//! Training: forward calls that keep what the way back needs, and the way back.
+#![allow(unsafe_code, reason = "gradients lie in the caller's order")]
+
+use crate::backward::BackJob;
+use crate::call::state_rows;
+use crate::check::check_input;
+use crate::forward::{sequence_layout, time_major};
+use crate::rows::{Layout, RowsIn, RowsOut};
+use crate::saved::{Saved, SavedCall};
+use crate::{Config, Element, Error, Options, Output, OutputMut, RnnBase, Tensor, View, Workspace};
+
+/// The derivatives of the loss by the results of a forward call; zeros where there are none.
+#[derive(Copy, Clone, Debug)]
+pub struct Upstream<'a, E> {
+    /// Shaped as [`Output::output`]. What it holds past a sequence's end is not used.
+    pub output: Option<View<'a, E>>,
+    /// Shaped as [`Output::h_n`].
+    pub h_n: Option<View<'a, E>>,
+    /// Shaped as [`Output::c_n`].
+    pub c_n: Option<View<'a, E>>,
+}
+
+impl<E> Default for Upstream<'_, E> {
+    fn default() -> Self {
+        Self { output: None, h_n: None, c_n: None }
+    }
+}
+
+/// The derivatives of the loss by everything that entered a forward call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradients<E> {
+    /// Shaped as the input.
+    pub input: Tensor<E>,
+    /// `[D*L, B, P]`.
+    pub h_0: Tensor<E>,
+    /// `[D*L, B, H]`, of an LSTM.
+    pub c_0: Option<Tensor<E>>,
+    /// By the `h` after resets, `[D*L, B, P]`; zeros without.
+    pub reset_h: Tensor<E>,
+    /// By the `c` after resets, `[D*L, B, H]`, of an LSTM.
+    pub reset_c: Option<Tensor<E>>,
+    /// In the order of [`Config::parameters`].
+    pub parameters: Vec<Tensor<E>>,
+}
+
+/// Where gradients go, row-major, shaped as in [`Gradients`]; what is `None` is not computed.
+#[derive(Debug, Default)]
+pub struct GradientsMut<'a, E> {
+    /// As [`Gradients::input`].
+    pub input: Option<&'a mut [E]>,
+    /// As [`Gradients::h_0`].
+    pub h_0: Option<&'a mut [E]>,
+    /// As [`Gradients::c_0`].
+    pub c_0: Option<&'a mut [E]>,
+    /// As [`Gradients::reset_h`].
+    pub reset_h: Option<&'a mut [E]>,
+    /// As [`Gradients::reset_c`].
+    pub reset_c: Option<&'a mut [E]>,
+    /// As [`Gradients::parameters`], or empty for none.
+    pub parameters: Vec<Option<&'a mut [E]>>,
+    /// Whether to add to what is there rather than to replace it.
+    pub accumulate: bool,
+}
+
+impl<E: Element> Gradients<E> {
+    /// Zeros, for the layer of `config` and the shapes of a forward call's results.
+    fn zeros(config: &Config, x_shape: &[usize], result: Output<E>) -> Self {
+        let zeros = |shape: &[usize]| Tensor::full(shape, E::ZERO);
+        Self {
+            input: zeros(x_shape),
+            reset_h: result.h_n.clone(),
+            reset_c: result.c_n.clone(),
+            h_0: result.h_n,
+            c_0: result.c_n,
+            parameters: config.parameters().iter().map(|(_, shape)| zeros(shape)).collect(),
+        }
+    }
+
+    /// All of them, to be written.
+    pub fn as_mut(&mut self) -> GradientsMut<'_, E> {
+        GradientsMut {
+            input: Some(self.input.data_mut()),
+            h_0: Some(self.h_0.data_mut()),
+            c_0: self.c_0.as_mut().map(Tensor::data_mut),
+            reset_h: Some(self.reset_h.data_mut()),
+            reset_c: self.reset_c.as_mut().map(Tensor::data_mut),
+            parameters: self.parameters.iter_mut().map(|p| Some(p.data_mut())).collect(),
+            accumulate: false,
+        }
+    }
+}
+
+impl<E: Element> RnnBase<E> {
+    /// [`forward_with`](Self::forward_with), keeping in `saved` what [`backward`](Self::backward) needs. The
+    /// results have the same bits.
+    ///
+    /// ```
+    /// use tidegate::{Config, Mode, Options, RnnBase, Saved, Tensor, Upstream};
+    /// let lstm = RnnBase::<f32>::new(Config::new(Mode::Lstm, 2, 3))?;
+    /// let x = Tensor::new(&[4, 1, 2], vec![0.5; 8])?; // [T, B, I]
+    /// let mut saved = Saved::new();
+    /// let result = lstm.forward_train(&x, Options::default(), &mut saved)?;
+    /// // The loss is the sum of the squares of the output.
+    /// let double = result.output.data().iter().map(|h| 2.0 * h).collect();
+    /// let d_output = Tensor::new(result.output.shape(), double)?;
+    /// let upstream = Upstream { output: Some((&d_output).into()), ..Upstream::default() };
+    /// let gradients = lstm.backward(&x, upstream, &saved)?;
+    /// assert_eq!(gradients.input.shape(), [4, 1, 2]);
+    /// assert_eq!(gradients.parameters[0].shape(), [12, 2]); // weight_ih_l0
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// Of a sequence in several chunks, begin each with the final state of the one before it, and go back
+    /// through each with its own `saved`: truncated back-propagation through time. To go back through all
+    /// of it, pass the gradients of a chunk's initial state on as `h_n` and `c_n` of the [`Upstream`] of the chunk before.
+    ///
+    /// # Errors
+    /// As [`forward_with`](Self::forward_with).
+    pub fn forward_train<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        options: Options<'a, E>,
+        saved: &mut Saved<E>,
+    ) -> Result<Output<E>, Error> {
+        let x = x.into();
+        let mut result = self.empty_output(x)?;
+        let out = OutputMut {
+            output: result.output.data_mut(),
+            h_n: result.h_n.data_mut(),
+            c_n: result.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        self.forward_train_into(x, options, &mut Workspace::new(), saved, out)?;
+        Ok(result)
+    }
+
+    /// [`forward_train`](Self::forward_train) into memory of the caller.
+    ///
+    /// # Errors
+    /// As [`forward_into`](Self::forward_into).
+    pub fn forward_train_into<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        options: Options<'a, E>,
+        workspace: &mut Workspace<E>,
+        saved: &mut Saved<E>,
+        out: OutputMut<'_, E>,
+    ) -> Result<(), Error> {
+        self.shared().forward_into(x.into(), options, workspace, Some(saved), out)
+    }
+
+    /// The gradients of everything that entered the forward call `saved` is from, of which `x` was the input.
+    ///
+    /// # Errors
+    /// [`Error::ForeignSaved`] if `saved` is from another layer's call; if `x` or an upstream derivative does
+    /// not have the shape it had.
+    pub fn backward<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        upstream: Upstream<'a, E>,
+        saved: &Saved<E>,
+    ) -> Result<Gradients<E>, Error> {
+        let x = x.into();
+        let mut gradients = Gradients::zeros(self.config(), x.shape(), self.empty_output(x)?);
+        self.backward_into(x, upstream, saved, &mut Workspace::new(), gradients.as_mut())?;
+        Ok(gradients)
+    }
+
+    /// [`backward`](Self::backward) of those gradients that are wanted, into memory of the caller. The
+    /// bits do not depend on the number of threads.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward), and [`Error::Shape`] if the length of a gradient is not right.
+    pub fn backward_into<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        upstream: Upstream<'a, E>,
+        saved: &Saved<E>,
+        workspace: &mut Workspace<E>,
+        mut into: GradientsMut<'_, E>,
+    ) -> Result<(), Error> {
+        let (x, config) = (x.into(), self.config());
+        let call = saved.call_of(config, self.level())?;
+        let dims = check_input(config, &x)?;
+        if dims != call.dims {
+            let expected = call.dims.input_shape(config);
+            return Err(Error::Shape { tensor: "input", expected, got: x.shape().to_vec() });
+        }
+        check_upstream(config, call, &upstream)?;
+        check_gradients(config, call, &into)?;
+        if !into.accumulate {
+            into.clear();
+        }
+        let (batch, order) = saved.batch(call);
+        let rows = dims.rows;
+        let state = |view: Option<View<'a, E>>| {
+            let batched =
+                |view: View<'a, E>| if dims.unbatched { view.unsqueezed(1) } else { view };
+            view.map(|view| RowsIn::new(batched(view), order))
+        };
+        let sequence = |view: View<'a, E>| RowsIn::new(time_major(config, &dims, view), order);
+        let to_state = |to: Option<_>, size| to.map(|to| state_rows(to, rows, size, order));
+        let (p, h) = (config.output_size(), config.hidden_size);
+        let layout = sequence_layout(config, &dims, config.input_size, order);
+        let job = BackJob {
+            batch,
+            saved,
+            dropout: call.dropout && config.dropout > 0.0,
+            input: sequence(x),
+            d_output: upstream.output.map(sequence),
+            d_h_n: state(upstream.h_n),
+            d_c_n: state(upstream.c_n),
+            // SAFETY: the length was checked to be that of the input, and `order` is a permutation of the
+            // rows.
+            d_input: into.input.map(|to| unsafe { RowsOut::new(to, layout, config.input_size) }),
+            d_states: [
+                to_state(into.h_0, p),
+                to_state(into.c_0, h),
+                to_state(into.reset_h, p),
+                to_state(into.reset_c, h),
+            ],
+            parameters: matrices(config, into.parameters),
+        };
+        self.shared().run_back(job, &mut workspace.back);
+        Ok(())
+    }
+}
+
+/// The rows of each parameter's gradient.
+fn matrices<'a, E: Element>(
+    config: &Config,
+    parameters: Vec<Option<&'a mut [E]>>,
+) -> Vec<Option<RowsOut<'a, E>>> {
+    let rows = |(to, (_, shape)): (Option<&'a mut [E]>, (String, Vec<usize>))| {
+        let width = if shape.len() == 2 { shape[1] } else { 1 };
+        // SAFETY: the length was checked; rows lie one after the other.
+        to.map(|to| unsafe { RowsOut::new(to, Layout::strided(0, width as isize, None), width) })
+    };
+    parameters.into_iter().zip(config.parameters()).map(rows).collect()
+}
+
+impl<E: Element> GradientsMut<'_, E> {
+    /// Sets all of them to zero.
+    fn clear(&mut self) {
+        let states = [&mut self.h_0, &mut self.c_0, &mut self.reset_h, &mut self.reset_c];
+        let states = states.into_iter().chain([&mut self.input]);
+        for to in states.chain(&mut self.parameters).flatten() {
+            to.fill(E::ZERO);
+        }
+    }
+}
+
+/// Checks the shapes of the derivatives to begin with.
+fn check_upstream<E: Element>(
+    config: &Config,
+    call: &SavedCall,
+    upstream: &Upstream<'_, E>,
+) -> Result<(), Error> {
+    let expected = call.dims.output::<E>(config);
+    let shape = |tensor: &Tensor<E>| tensor.shape().to_vec();
+    if upstream.c_n.is_some() && expected.c_n.is_none() {
+        return Err(Error::CellState { expected: false });
+    }
+    for (tensor, view, expected) in [
+        ("gradient of output", &upstream.output, shape(&expected.output)),
+        ("gradient of h_n", &upstream.h_n, shape(&expected.h_n)),
+        ("gradient of c_n", &upstream.c_n, expected.c_n.as_ref().map_or(vec![], shape)),
+    ] {
+        if let Some(view) = view
+            && view.shape() != expected
+        {
+            return Err(Error::Shape { tensor, expected, got: view.shape().to_vec() });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the lengths of the caller's buffers.
+fn check_gradients<E: Element>(
+    config: &Config,
+    call: &SavedCall,
+    into: &GradientsMut<'_, E>,
+) -> Result<(), Error> {
+    let dims = &call.dims;
+    let scans = config.num_layers * config.num_directions() * dims.rows;
+    let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
+    let (h, c) = (scans * config.output_size(), scans * cells);
+    for (tensor, to, expected) in [
+        ("gradient of input", &into.input, dims.steps * dims.rows * config.input_size),
+        ("gradient of h_0", &into.h_0, h),
+        ("gradient of c_0", &into.c_0, c),
+        ("gradient of the h after resets", &into.reset_h, h),
+        ("gradient of the c after resets", &into.reset_c, c),
+    ] {
+        if let Some(to) = to
+            && to.len() != expected
+        {
+            return Err(Error::Shape { tensor, expected: vec![expected], got: vec![to.len()] });
+        }
+    }
+    let parameters = config.parameters();
+    let (expected, got) = (parameters.len(), into.parameters.len());
+    if got != 0 && got != expected {
+        return Err(Error::ParameterCount { expected, got });
+    }
+    for ((name, shape), to) in parameters.into_iter().zip(&into.parameters) {
+        if let Some(to) = to
+            && to.len() != shape.iter().product::<usize>()
+        {
+            return Err(Error::ParameterShape { name, expected: shape, got: vec![to.len()] });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,460 @@
+//! Gradients of random calls against the reference's, and against themselves by other ways.
+
+mod common;
+
+use core::cmp::Reverse;
+
+use common::Number;
+use tidegate::{
+    Config, Generator, GradientsMut, Level, Mode, Options, Output, Resets, RnnBase, Saved, State,
+    StateDict, Tensor, Upstream, View, Workspace, set_num_threads,
+};
+use tidegate_reference as reference;
+use tidegate_testing::close::assert_same_bits;
+use tidegate_testing::random::Random;
+use tidegate_testing::sizes::SMALL_SIZES;
+
+/// A random call of a random layer, `[T, B, *]` throughout, and the derivatives of a loss by its results.
+struct Sample<E> {
+    name: String,
+    layer: RnnBase<E>,
+    seed: u64,
+    steps: usize,
+    batch: usize,
+    x: Tensor<E>,
+    h_0: Tensor<E>,
+    c_0: Option<Tensor<E>>,
+    lengths: Option<Vec<usize>>,
+    resets: Option<Vec<bool>>,
+    reset_h: Tensor<E>,
+    reset_c: Option<Tensor<E>>,
+    /// Whether the reset state is given.
+    resets_to: bool,
+    trains: bool,
+    d_output: Option<Tensor<E>>,
+    d_h_n: Option<Tensor<E>>,
+    d_c_n: Option<Tensor<E>>,
+}
+
+fn tensor<E: Number>(random: &mut Random, shape: &[usize], scale: f64) -> Tensor<E> {
+    Tensor::new(shape, random.vec(shape.iter().product(), -scale, scale)).unwrap()
+}
+
+impl<E: Number> Sample<E> {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mode = *random.pick(&Mode::ALL);
+        let hidden_size = *random.pick(&SMALL_SIZES);
+        let projected = mode == Mode::Lstm && hidden_size > 1 && random.between(0, 3) == 0;
+        let config = Config {
+            num_layers: random.between(1, 3),
+            bias: random.between(0, 4) > 0,
+            bidirectional: random.flip(),
+            dropout: 0.3,
+            proj_size: if projected { random.between(1, hidden_size - 1) } else { 0 },
+            ..Config::new(mode, *random.pick(&SMALL_SIZES), hidden_size)
+        };
+        // Now and then more rows than a chunk has.
+        let (steps, batch) = match random.between(0, 9) {
+            0 => (random.between(20, 60), random.between(5, 12)),
+            _ => (random.between(1, 9), random.between(1, 9)),
+        };
+        Self::with(config, steps, batch, seed)
+    }
+
+    fn with(config: Config, steps: usize, batch: usize, seed: u64) -> Self {
+        let random = &mut Random::new(seed + 1_000_000);
+        let scale = 1.0 / (config.hidden_size as f64).sqrt();
+        let parameters = config.parameters().into_iter();
+        let dict: StateDict<E> =
+            parameters.map(|(name, shape)| (name, tensor(random, &shape, scale))).collect();
+        let (width, hidden) = (config.output_size(), config.hidden_size);
+        let scans = config.num_layers * config.num_directions();
+        let cells = config.mode.has_cell_state();
+        let h = |random: &mut Random| tensor(random, &[scans, batch, width], 1.0);
+        let c = |random: &mut Random| cells.then(|| tensor(random, &[scans, batch, hidden], 1.0));
+        let shape = [steps, batch, config.num_directions() * width];
+        Self {
+            name: format!("seed {seed}: {config}, T {steps}, B {batch}"),
+            layer: RnnBase::from_state_dict(config, &dict, "").unwrap(),
+            seed,
+            steps,
+            batch,
+            x: tensor(random, &[steps, batch, config.input_size], 1.5),
+            h_0: h(random),
+            c_0: c(random),
+            lengths: random.flip().then(|| (0..batch).map(|_| random.between(0, steps)).collect()),
+            resets: random
+                .flip()
+                .then(|| (0..steps * batch).map(|_| random.between(0, 3) == 0).collect()),
+            reset_h: h(random),
+            reset_c: c(random),
+            resets_to: random.flip(),
+            trains: random.flip(),
+            d_output: random.flip().then(|| tensor(random, &shape, 1.0)),
+            d_h_n: random.flip().then(|| h(random)),
+            d_c_n: if random.flip() { c(random) } else { None },
+        }
+    }
+
+    fn config(&self) -> &Config {
+        self.layer.config()
+    }
+
+    fn options<'a>(&'a self, generator: &'a mut Generator) -> Options<'a, E> {
+        let reset_state = State::from_tensors(&self.reset_h, self.reset_c.as_ref());
+        let state = self.resets_to.then_some(reset_state);
+        Options {
+            state: Some(State::from_tensors(&self.h_0, self.c_0.as_ref())),
+            lengths: self.lengths.as_deref(),
+            resets: self.resets.as_ref().map(|before| Resets { before, state }),
+            dropout: self.trains.then_some(generator),
+            ..Options::default()
+        }
+    }
+
+    fn upstream(&self) -> Upstream<'_, E> {
+        Upstream {
+            output: common::view(&self.d_output),
+            h_n: common::view(&self.d_h_n),
+            c_n: common::view(&self.d_c_n),
+        }
+    }
+
+    /// Runs the call, and all gradients by name.
+    fn run(&self, layer: &RnnBase<E>) -> (Output<E>, Vec<(String, Tensor<E>)>) {
+        let mut saved = Saved::new();
+        let mut generator = Generator::manual_seed(self.seed);
+        let result =
+            layer.forward_train(&self.x, self.options(&mut generator), &mut saved).unwrap();
+        let gradients = layer.backward(&self.x, self.upstream(), &saved).unwrap();
+        let mut list = vec![
+            ("x".to_string(), gradients.input),
+            ("h_0".to_string(), gradients.h_0),
+            ("reset_h".to_string(), gradients.reset_h),
+        ];
+        list.extend(gradients.c_0.map(|c| ("c_0".to_string(), c)));
+        list.extend(gradients.reset_c.map(|c| ("reset_c".to_string(), c)));
+        let names = self.config().parameters().into_iter().map(|(name, _)| name);
+        list.extend(names.zip(gradients.parameters));
+        (result, list)
+    }
+
+    /// Dropout's masks as the reference has them, `[L-1, T, B, D*P]`: they are drawn layer by layer for the
+    /// rows that exist, of each step the longest sequence first.
+    fn masks(&self) -> Option<Vec<f64>> {
+        let config = self.config();
+        if !self.trains || config.num_layers < 2 {
+            return None;
+        }
+        let width = config.num_directions() * config.output_size();
+        let length = |b: usize| self.lengths.as_ref().map_or(self.steps, |lengths| lengths[b]);
+        let mut order: Vec<usize> = (0..self.batch).collect();
+        if (0..self.batch).any(|b| length(b) < self.steps) {
+            order.sort_by_key(|&b| Reverse(length(b)));
+        }
+        let mut generator = Generator::manual_seed(self.seed);
+        let mut masks = vec![0.0; (config.num_layers - 1) * self.steps * self.batch * width];
+        for layer in masks.chunks_exact_mut(self.steps * self.batch * width) {
+            for (t, step) in layer.chunks_exact_mut(self.batch * width).enumerate() {
+                for &b in order.iter().filter(|&&b| length(b) > t) {
+                    step[b * width..(b + 1) * width].fill_with(|| {
+                        if generator.uniform::<f64>() < config.dropout {
+                            0.0
+                        } else {
+                            E::from_f64(1.0 / (1.0 - config.dropout)).to_f64()
+                        }
+                    });
+                }
+            }
+        }
+        Some(masks)
+    }
+
+    /// The same gradients by the reference.
+    fn reference(&self) -> reference::Gradients {
+        let config = self.config();
+        let spec = reference::Spec {
+            mode: match config.mode {
+                Mode::Lstm => reference::Mode::Lstm,
+                Mode::Gru => reference::Mode::Gru,
+                Mode::RnnTanh => reference::Mode::RnnTanh,
+                Mode::RnnRelu => reference::Mode::RnnRelu,
+            },
+            input_size: config.input_size,
+            hidden_size: config.hidden_size,
+            num_layers: config.num_layers,
+            bias: config.bias,
+            bidirectional: config.bidirectional,
+            proj_size: config.proj_size,
+        };
+        let widen = |t: &Tensor<E>| t.data().iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
+        let some = |t: &Option<Tensor<E>>| t.as_ref().map(widen);
+        let dict = self.layer.state_dict();
+        let parameters = dict.iter().map(|(k, v)| (k.to_string(), widen(v))).collect();
+        let (x, h_0, c_0) = (widen(&self.x), widen(&self.h_0), some(&self.c_0));
+        let (reset_h, reset_c) = (widen(&self.reset_h), some(&self.reset_c));
+        let masks = self.masks();
+        let call = reference::Call {
+            steps: self.steps,
+            batch: self.batch,
+            x: &x,
+            h_0: Some(&h_0),
+            c_0: c_0.as_deref(),
+            lengths: self.lengths.as_deref(),
+            resets: self.resets.as_deref(),
+            reset_h: self.resets_to.then_some(&reset_h[..]),
+            reset_c: reset_c.as_deref().filter(|_| self.resets_to),
+            masks: masks.as_deref(),
+        };
+        let (d_output, d_h_n, d_c_n) = (some(&self.d_output), some(&self.d_h_n), some(&self.d_c_n));
+        let upstream = reference::Upstream {
+            output: d_output.as_deref(),
+            h_n: d_h_n.as_deref(),
+            c_n: d_c_n.as_deref(),
+        };
+        reference::backward(&spec, &parameters, &call, &upstream)
+    }
+}
+
+/// Of the larger of 1 and the largest entry of the tensor. Measured: 6e-7 and 1e-15 at most.
+fn tolerance<E: Number>() -> f64 {
+    if size_of::<E>() == 4 { 2e-6 } else { 1e-14 }
+}
+
+fn against_reference<E: Number>(seeds: core::ops::Range<u64>) {
+    let mut worst: f64 = 0.0;
+    for seed in seeds {
+        let sample = Sample::<E>::new(seed);
+        let want = sample.reference();
+        for (name, got) in sample.run(&sample.layer).1 {
+            let want = match &name[..] {
+                "x" => &want.x,
+                "h_0" => &want.h_0,
+                "c_0" => &want.c_0,
+                "reset_h" => &want.reset_h,
+                "reset_c" => &want.reset_c,
+                name => &want.parameters[name],
+            };
+            let largest = want.iter().fold(1.0, |most: f64, d| most.max(d.abs()));
+            assert_eq!(got.data().len(), want.len(), "{}: {name}", sample.name);
+            for (k, (got, want)) in got.data().iter().zip(want).enumerate() {
+                let off = (got.to_f64() - want).abs() / largest;
+                assert!(
+                    off <= tolerance::<E>(),
+                    "{}: {name}[{k}] is {got}, wanted {want}; off by {off:e} of {largest}",
+                    sample.name
+                );
+                worst = worst.max(off);
+            }
+        }
+    }
+    println!("{}: off by at most {worst:e} of the largest entry", E::NAME);
+}
+
+#[test]
+fn f32_gradients_agree_with_the_reference() {
+    against_reference::<f32>(0..1000);
+}
+
+#[test]
+fn f64_gradients_agree_with_the_reference() {
+    against_reference::<f64>(1000..2000);
+}
+
+fn assert_same<E: Number>(sample: &Sample<E>, how: &str, layer: &RnnBase<E>) {
+    let (want_output, want) = sample.run(&sample.layer);
+    let (output, got) = sample.run(layer);
+    assert_eq!(output, want_output, "{}, {how}", sample.name);
+    for ((name, got), (_, want)) in got.iter().zip(&want) {
+        let case = format!("{}, {how}", sample.name);
+        assert_same_bits(&case, name, got.shape(), got.data(), want.data());
+    }
+}
+
+fn at_every_level<E: Number>() {
+    let levels = Level::available();
+    for seed in 0..200 {
+        let sample = Sample::<E>::new(seed);
+        for level in &levels {
+            assert_same(&sample, level.name(), &sample.layer.at_level(*level));
+        }
+    }
+}
+
+#[test]
+fn every_level_gives_the_same_gradients() {
+    at_every_level::<f32>();
+    at_every_level::<f64>();
+}
+
+#[test]
+fn training_and_inference_give_the_same_output() {
+    for seed in 0..300 {
+        let sample = Sample::<f32>::new(seed);
+        let mut generator = Generator::manual_seed(seed);
+        let want = sample.layer.forward_with(&sample.x, sample.options(&mut generator)).unwrap();
+        assert_eq!(sample.run(&sample.layer).0, want, "{}", sample.name);
+    }
+}
+
+fn any_number_of_threads<E: Number>() {
+    for (seed, mode) in Mode::ALL.into_iter().enumerate() {
+        for (bidirectional, steps, batch) in [(false, 40, 9), (true, 40, 1), (true, 30, 7)] {
+            let config =
+                Config { num_layers: 2, bidirectional, dropout: 0.2, ..Config::new(mode, 65, 130) };
+            let sample = Sample::<E>::with(config, steps, batch, seed as u64);
+            set_num_threads(1);
+            let want = sample.run(&sample.layer);
+            for threads in [2, 3, 8] {
+                set_num_threads(threads);
+                let got = sample.run(&sample.layer);
+                assert!(got == want, "{} with {threads} threads", sample.name);
+            }
+        }
+    }
+    set_num_threads(0);
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_gradients() {
+    any_number_of_threads::<f32>();
+    any_number_of_threads::<f64>();
+}
+
+#[test]
+fn a_part_of_the_gradients_is_that_part_of_all() {
+    for seed in 0..200 {
+        let sample = Sample::<f32>::new(seed);
+        let mut random = Random::new(seed);
+        let (_, all) = sample.run(&sample.layer);
+        let mut some: Vec<Option<Vec<f32>>> = all
+            .iter()
+            .map(|(_, gradient)| random.flip().then(|| vec![0.5; gradient.data().len()]))
+            .collect();
+        let accumulate = random.flip();
+        let mut saved = Saved::new();
+        let mut generator = Generator::manual_seed(sample.seed);
+        let options = sample.options(&mut generator);
+        sample.layer.forward_train(&sample.x, options, &mut saved).unwrap();
+        let mut into = GradientsMut { accumulate, ..GradientsMut::default() };
+        for ((name, _), to) in all.iter().zip(&mut some) {
+            let to = to.as_deref_mut();
+            match &name[..] {
+                "x" => into.input = to,
+                "h_0" => into.h_0 = to,
+                "c_0" => into.c_0 = to,
+                "reset_h" => into.reset_h = to,
+                "reset_c" => into.reset_c = to,
+                _ => into.parameters.push(to),
+            }
+        }
+        let workspace = &mut Workspace::new();
+        let layer = &sample.layer;
+        layer.backward_into(&sample.x, sample.upstream(), &saved, workspace, into).unwrap();
+        for ((name, want), got) in all.iter().zip(some) {
+            let Some(got) = got else { continue };
+            let largest = want.data().iter().fold(1.0, |most: f32, d| most.max(d.abs()));
+            for (got, want) in got.iter().zip(want.data()) {
+                // Added to, a gradient rounds once more for each of the parts it is made of.
+                let off = if accumulate { (got - 0.5 - want).abs() } else { got - want };
+                let allowed = if accumulate { 1e-6 * largest } else { 0.0 };
+                assert!(off.abs() <= allowed, "{}: {name} {got} {want}", sample.name);
+            }
+        }
+    }
+}
+
+/// The same layer over an input that lies and is named otherwise.
+#[test]
+fn layouts_change_no_bit_of_the_gradients() {
+    for seed in 0..100 {
+        let sample = Sample::<f32>::new(seed);
+        let (_, want) = sample.run(&sample.layer);
+        let config = Config { batch_first: true, ..*sample.config() };
+        let layer = RnnBase::from_state_dict(config, &sample.layer.state_dict(), "").unwrap();
+        let swap = |t: &Tensor<f32>| {
+            let swapped = t.to_ndarray().permuted_axes(vec![1, 0, 2]);
+            let data: Vec<f32> = swapped.iter().copied().collect();
+            Tensor::new(swapped.shape(), data).unwrap()
+        };
+        let x = swap(&sample.x);
+        let d_output = sample.d_output.as_ref().map(swap);
+        let mut generator = Generator::manual_seed(seed);
+        let mut options = sample.options(&mut generator);
+        let (steps, batch) = (sample.steps, sample.batch);
+        let before: Option<Vec<bool>> = sample.resets.as_ref().map(|before| {
+            (0..steps * batch).map(|k| before[k % steps * batch + k / steps]).collect()
+        });
+        options.resets = options
+            .resets
+            .zip(before.as_deref())
+            .map(|(resets, before)| Resets { before, ..resets });
+        let mut saved = Saved::new();
+        layer.forward_train(&x, options, &mut saved).unwrap();
+        let upstream = Upstream { output: common::view(&d_output), ..sample.upstream() };
+        let got = layer.backward(&x, upstream, &saved).unwrap();
+        assert_eq!(swap(&got.input), want[0].1, "{}", sample.name);
+        assert_eq!(got.h_0, want[1].1, "{}", sample.name);
+        let parameters = &want[want.len() - got.parameters.len()..];
+        for (got, (name, want)) in got.parameters.iter().zip(parameters) {
+            assert_eq!(got, want, "{}: {name}", sample.name);
+        }
+    }
+}
+
+/// Back through a sequence in chunks, each from the final state of the one before it.
+#[test]
+fn chunks_give_the_gradients_of_the_whole() {
+    for seed in 0..100 {
+        let mut sample = Sample::<f64>::new(seed);
+        let config = Config { bidirectional: false, dropout: 0.0, ..*sample.config() };
+        sample = Sample::with(config, sample.steps.max(2), sample.batch, seed);
+        (sample.lengths, sample.resets, sample.trains) = (None, None, false);
+        let (_, want) = sample.run(&sample.layer);
+        let half = sample.steps / 2;
+        let part = |t: &Tensor<f64>, steps: core::ops::Range<usize>| {
+            let row = t.data().len() / sample.steps;
+            let shape = [&[steps.len()], &t.shape()[1..]].concat();
+            Tensor::new(&shape, t.data()[steps.start * row..steps.end * row].to_vec()).unwrap()
+        };
+        let chunks = [0..half, half..sample.steps];
+        let xs = chunks.clone().map(|steps| part(&sample.x, steps));
+        let d_outputs = chunks.map(|steps| sample.d_output.as_ref().map(|d| part(d, steps)));
+        let mut saved = [Saved::new(), Saved::new()];
+        let (layer, [first, second]) = (&sample.layer, &mut saved);
+        let state = Some(State::from_tensors(&sample.h_0, sample.c_0.as_ref()));
+        let options = Options { state, ..Options::default() };
+        let middle = layer.forward_train(&xs[0], options, first).unwrap();
+        let state = Some(State::from_tensors(&middle.h_n, middle.c_n.as_ref()));
+        let options = Options { state, ..Options::default() };
+        layer.forward_train(&xs[1], options, second).unwrap();
+
+        let upstream = Upstream { output: common::view(&d_outputs[1]), ..sample.upstream() };
+        let late = layer.backward(&xs[1], upstream, second).unwrap();
+        let upstream = Upstream {
+            output: common::view(&d_outputs[0]),
+            h_n: Some(View::from(&late.h_0)),
+            c_n: common::view(&late.c_0),
+        };
+        let early = layer.backward(&xs[0], upstream, first).unwrap();
+        let joined = [early.input.data(), late.input.data()].concat();
+        let shape = sample.x.shape();
+        assert_same_bits(&sample.name, "x", shape, &joined, want[0].1.data());
+        assert_same_bits(
+            &sample.name,
+            "h_0",
+            early.h_0.shape(),
+            early.h_0.data(),
+            want[1].1.data(),
+        );
+        let parameters = &want[want.len() - early.parameters.len()..];
+        for (k, (name, want)) in parameters.iter().enumerate() {
+            let parts = early.parameters[k].data().iter().zip(late.parameters[k].data());
+            for ((early, late), want) in parts.zip(want.data()) {
+                let off = (early + late - want).abs();
+                assert!(off <= 1e-13 * want.abs().max(1.0), "{}: {name}", sample.name);
+            }
+        }
+    }
+}
