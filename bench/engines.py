@@ -30,11 +30,14 @@ class Torch:
     def prepare(self, row):
         torch = self.torch
         torch.set_num_threads(row.threads)
+        torch.set_grad_enabled(row.train)
         kind = getattr(torch.nn, row.cell.upper())
         module = kind(row.I, row.H, row.L, bidirectional=row.D == 2).eval()
         for name, tensor in module.named_parameters():
-            tensor.copy_(torch.from_numpy(row.read(name, list(tensor.shape))))
+            tensor.data.copy_(torch.from_numpy(row.read(name, list(tensor.shape))))
         x = torch.from_numpy(row.x)
+        if row.train:
+            return self.prepare_training(row, module.train(), x)
         if row.step:
             return self.prepare_step(row, module, x)
         if not row.ragged:
@@ -45,6 +48,23 @@ class Torch:
         def call():
             packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
             return rnn.pad_packed_sequence(module(packed)[0], total_length=row.T)[0].numpy()
+
+        return call, None
+
+    def prepare_training(self, row, module, x):
+        torch, rnn = self.torch, self.torch.nn.utils.rnn
+        d_output = torch.from_numpy(row.read("d_output", [row.T, row.B, row.D * row.H]))
+        parameters = list(module.parameters())
+
+        def call():
+            module.zero_grad(set_to_none=True)
+            if row.ragged:
+                packed = rnn.pack_padded_sequence(x, torch.tensor(row.lengths), enforce_sorted=False)
+                output = rnn.pad_packed_sequence(module(packed)[0], total_length=row.T)[0]
+            else:
+                output = module(x)[0]
+            output.backward(d_output)
+            return parameters
 
         return call, None
 
@@ -193,6 +213,8 @@ ENGINES = {"torch": Torch, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
 def answer(row, call, reset):
     """What the engine answers to all of x."""
     as_array = lambda y: np.array(y.numpy() if hasattr(y, "numpy") else y)
+    if row.train:
+        return np.concatenate([parameter.grad.numpy().ravel() for parameter in call()])
     if not row.step:
         return as_array(call())
     reset()
@@ -226,7 +248,8 @@ def serve(engine):
             row = Row(json.loads(line))
             try:
                 call, reset = engine.prepare(row)
-                difference = float(np.abs(answer(row, call, reset) - row.answer).max())
+                largest = np.abs(row.answer).max() if row.train else 1.0
+                difference = float(np.abs(answer(row, call, reset) - row.answer).max() / largest)
                 calls = calls_in(call, row.seconds)
                 reply = {"calls": calls, "difference": difference, "version": engine.version}
             except Exception as error:  # whatever the library throws, this row goes without it

@@ -25,6 +25,7 @@ from rows import Row
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON_PEERS = ["torch", "onnxruntime", "openvino"]
 RUST_PEERS = ["tract", "rten", "candle", "burn"]
+TRAINING_PEERS = ["torch"]
 TOLERANCE = 1e-4
 
 
@@ -64,9 +65,12 @@ def measure(row, threads, ours, peers, rounds, versions):
         reply = ours.ask(json.dumps(request))
         record = {**row, "threads": threads, "limit_us": reply["limit_us"], "level": reply["level"], "peers": {}}
         request["lengths"] = reply["lengths"]
-        onnx_file.write(Row(request))
+        if row["mode"] != "train":
+            onnx_file.write(Row(request))
         there, skipped = [ours], {}
         for peer in peers:
+            if row["mode"] == "train" and peer.name not in TRAINING_PEERS:
+                continue
             answer = peer.ask(json.dumps(request))
             if "skip" in answer:
                 skipped[peer.name] = answer["skip"]
@@ -93,6 +97,12 @@ def mean(ratios):
 
 def summary(records):
     """Lines on how our times compare, per thread count and with each library at its best count."""
+    for title, part in [("", [r for r in records if r["mode"] != "train"]), ("training, ", [r for r in records if r["mode"] == "train"])]:
+        for line in part_summary(part):
+            yield line if line.startswith(" ") else title + line
+
+
+def part_summary(records):
     groups = {}
     for record in records:
         groups.setdefault(f"{record['threads']} thread(s)", []).append((record["name"], record["us"], record["peers"]))
@@ -164,9 +174,12 @@ def main():
         folder = os.path.join(HERE, "record", name)
         os.makedirs(folder, exist_ok=True)
         results = {"cpu": cpu_name(), "versions": versions, "tolerance": TOLERANCE, "rounds": options.rounds, "rows": records}
-        with open(os.path.join(folder, "results.json"), "w") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+        for file_name, train in [("results.json", False), ("training.json", True)]:
+            of_file = [row for row in records if (row["mode"] == "train") == train]
+            if of_file:
+                with open(os.path.join(folder, file_name), "w") as file:
+                    json.dump({**results, "rows": of_file}, file, indent=1)
+                    file.write("\n")
         subprocess.run([sys.executable, os.path.join(HERE, "chart.py"), folder], check=True)
 
 

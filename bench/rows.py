@@ -17,8 +17,10 @@ class Row:
         self.gates = 4 if self.cell == "lstm" else 3
         steps = STREAM_STEPS if self.step else self.T
         self.onnx = os.path.join(self.folder, "model.onnx")
+        self.train = self.mode == "train"
         self.x = self.read("x", [steps, self.B, self.I])
-        self.answer = self.read("answer", [steps, self.B, self.D * self.H])
+        # Outputs; in training, the gradients of all parameters.
+        self.answer = self.read("answer", [-1] if self.train else [steps, self.B, self.D * self.H])
 
     def read(self, name, shape):
         return np.fromfile(os.path.join(self.folder, name), "<f4").reshape(shape)

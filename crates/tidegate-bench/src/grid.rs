@@ -31,6 +31,9 @@ pub enum Kind {
     Step,
     /// A batch of sequences a call.
     Sequence,
+    /// A batch of sequences forward and back to the gradients of all parameters, which have changed since the
+    /// call before.
+    Train,
 }
 
 /// One shape of the grid.
@@ -102,8 +105,12 @@ impl Row {
         };
         self.name = match self.kind {
             Kind::Step => format!("{cell}-step-h{}", self.hidden_size),
-            Kind::Sequence => {
+            Kind::Sequence | Kind::Train => {
+                let train = if self.kind == Kind::Train { "train-" } else { "" };
                 let kind = if self.ragged { "ragged" } else { "seq" };
+                let kind = if self.kind == Kind::Train && !self.ragged { "" } else { kind };
+                let kind = format!("{train}{kind}");
+                let kind = kind.trim_end_matches('-');
                 let layers = if self.num_layers > 1 { "2x" } else { "" };
                 let both = if self.directions > 1 { "-bi" } else { "" };
                 let (hidden, steps, batch) = (self.hidden_size, self.steps, self.batch);
@@ -137,8 +144,21 @@ impl Row {
         (1..=self.batch).map(|b| 1 + (fraction(b) * self.steps as f64) as usize).collect()
     }
 
-    /// Multiply-adds of the matrix products of one call.
+    /// Multiply-adds of the matrix products of one call: in training three times those forward, but for the
+    /// gradient of the input.
     pub fn multiply_adds(&self) -> f64 {
+        let forward = self.forward_multiply_adds();
+        match self.kind {
+            Kind::Train => {
+                let rows: usize = self.lengths().iter().sum();
+                let gates = self.cell.mode().gates() * self.hidden_size * self.directions;
+                3.0 * forward - (rows * gates * self.input_size) as f64
+            }
+            _ => forward,
+        }
+    }
+
+    fn forward_multiply_adds(&self) -> f64 {
         let rows: usize = self.lengths().iter().sum();
         let gates = self.cell.mode().gates() * self.hidden_size * self.directions;
         let inputs = |layer| self.layer_input_size(layer) + self.hidden_size;
@@ -170,6 +190,13 @@ fn shapes(cell: Cell) -> Vec<Row> {
     rows.extend(
         [(64, 100, 8), (128, 100, 32), (256, 150, 16)].map(|shape| sequence(shape).ragged()),
     );
+    // Training: of reinforcement learning, then of the batches above.
+    let train = |shape| row(Kind::Train, shape);
+    rows.extend([1, 4, 8, 16, 32].map(|b| train((64, 128, b))));
+    rows.extend([(128, 100, 32), (256, 150, 16)].map(train));
+    rows.push(train((256, 50, 32)).stacked());
+    rows.extend([(512, 25, 16), (512, 25, 64), (1024, 25, 64), (1536, 50, 8)].map(train));
+    rows.extend([(64, 100, 8), (128, 100, 32), (256, 150, 16)].map(|shape| train(shape).ragged()));
     rows
 }
 
@@ -182,7 +209,7 @@ mod tests {
     #[test]
     fn both_layers_have_every_shape_once() {
         let rows = grid();
-        assert_eq!(rows.len(), 2 * (8 + 5 + 2 + 8 + 6 + 3));
+        assert_eq!(rows.len(), 2 * (8 + 5 + 2 + 8 + 6 + 3 + 15));
         let names: HashSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names.len(), rows.len());
         for name in [
@@ -195,6 +222,8 @@ mod tests {
             "lstm-seq-h1536-t50-b8",
             "gru-seq-h650-t100-b1",
             "lstm-ragged-h128-t100-b32",
+            "gru-train-h64-t128-b1",
+            "lstm-train-ragged-h128-t100-b32",
         ] {
             assert!(names.contains(name), "{name}");
         }

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use tidegate::{
-    Generator, Options, OutputMut, RnnBase, Stream, Tensor, View, Workspace, num_threads,
+    Generator, GradientsMut, Options, Output, OutputMut, RnnBase, Saved, Stream, Tensor, Upstream,
+    View, Workspace, num_threads,
 };
 
 use crate::{Error, Kind, Limit, Row};
@@ -29,6 +30,7 @@ enum Call {
         stream: Stream<f32>,
         at: usize,
     },
+    Train(Box<Training>),
     Sequence {
         workspace: Box<Workspace<f32>>,
         output: Tensor<f32>,
@@ -62,6 +64,70 @@ impl Measurement {
     }
 }
 
+/// What a training step needs beside the layer.
+#[derive(Debug)]
+struct Training {
+    workspace: Workspace<f32>,
+    saved: Saved<f32>,
+    result: Output<f32>,
+    d_output: Tensor<f32>,
+    /// Of all parameters, one after the other.
+    gradients: Vec<f32>,
+}
+
+impl Training {
+    fn new(
+        row: &Row,
+        layer: &RnnBase<f32>,
+        x: &[f32],
+        generator: &mut Generator,
+    ) -> Result<Self, Error> {
+        let result = layer.empty_output(View::new(x, &[row.steps, row.batch, row.input_size])?)?;
+        let mut d_output = result.output.clone();
+        d_output.data_mut().fill_with(|| 2.0 * generator.uniform::<f32>() - 1.0);
+        let parameters = layer.named_parameters();
+        let count = parameters.map(|(_, parameter)| parameter.data().len()).sum();
+        Ok(Self {
+            workspace: Workspace::new(),
+            saved: Saved::new(),
+            result,
+            d_output,
+            gradients: vec![0.0; count],
+        })
+    }
+
+    /// New parameters, which happen to be the old ones; forward; back.
+    fn call(
+        &mut self,
+        row: &Row,
+        layer: &mut RnnBase<f32>,
+        x: &[f32],
+        lengths: &[usize],
+    ) -> Result<&[f32], Error> {
+        let Self { workspace, saved, result, d_output, gradients } = self;
+        layer.update_parameters(|parameters| _ = core::hint::black_box(parameters));
+        let x = View::new(x, &[row.steps, row.batch, row.input_size])?;
+        let lengths = row.ragged.then_some(lengths);
+        let options = Options { lengths, ..Options::default() };
+        let out = OutputMut {
+            output: result.output.data_mut(),
+            h_n: result.h_n.data_mut(),
+            c_n: result.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        layer.forward_train_into(x, options, workspace, saved, out)?;
+        let mut rest = &mut gradients[..];
+        let parameters = layer.named_parameters().map(|(_, parameter)| {
+            let (gradient, after) = core::mem::take(&mut rest).split_at_mut(parameter.data().len());
+            rest = after;
+            Some(gradient)
+        });
+        let into = GradientsMut { parameters: parameters.collect(), ..GradientsMut::default() };
+        let upstream = Upstream { output: Some((&*d_output).into()), ..Upstream::default() };
+        layer.backward_into(x, upstream, saved, workspace, into)?;
+        Ok(gradients)
+    }
+}
+
 impl Job {
     /// A layer for `row`; the same parameters and input every time.
     ///
@@ -80,6 +146,7 @@ impl Job {
                 stream.set_num_threads(num_threads());
                 Call::Step { stream, at: 0 }
             }
+            Kind::Train => Call::Train(Box::new(Training::new(row, &layer, &x, &mut generator)?)),
             Kind::Sequence => {
                 let view = View::new(&x, &[row.steps, row.batch, row.input_size])?;
                 let result = layer.empty_output(view)?;
@@ -104,8 +171,16 @@ impl Job {
         &self.x
     }
 
+    /// In training, the derivatives by the output, `[T, B, D*H]`; otherwise none.
+    pub fn upstream(&self) -> &[f32] {
+        match &self.call {
+            Call::Train(training) => training.d_output.data(),
+            _ => &[],
+        }
+    }
+
     /// The answer to the whole input from a zero state: `[T, B, D*H]`, zero past a sequence's end;
-    /// for a stream `[8, B, H]`.
+    /// for a stream `[8, B, H]`. In training, the gradients of all parameters one after the other.
     ///
     /// # Errors
     /// As [`call`](Self::call).
@@ -117,7 +192,7 @@ impl Job {
                 *at = 0;
                 STREAM_STEPS
             }
-            Call::Sequence { .. } => 1,
+            Call::Sequence { .. } | Call::Train(_) => 1,
         };
         for _ in 0..calls {
             answer.extend_from_slice(self.call()?);
@@ -138,6 +213,7 @@ impl Job {
                 *at = (*at + 1) % STREAM_STEPS;
                 Ok(stream.step(step)?)
             }
+            Call::Train(training) => training.call(row, layer, x, lengths),
             Call::Sequence { workspace, output, h_n, c_n } => {
                 let view = View::new(x, &[row.steps, row.batch, row.input_size])?;
                 let lengths = row.ragged.then_some(&lengths[..]);

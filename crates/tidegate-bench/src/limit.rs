@@ -59,7 +59,15 @@ impl Limit {
     /// The least seconds one call of `row` can take on `threads` cores, used in the best way: rows
     /// of the batch shared out; directions or stacked layers on different cores; or the units of
     /// every step shared out, which costs a hop a step.
+    ///
+    /// Of training it is the time of all products, shared out evenly, and of the activations forward.
     pub fn row(&self, row: &Row, threads: usize) -> f64 {
+        if row.kind == Kind::Train {
+            let rows: usize = row.lengths().iter().sum();
+            let vectors = row.hidden_size.div_ceil(self.lanes) * row.num_layers * row.directions;
+            let activations = (rows * vectors) as f64 * self.activation * activations(row.cell);
+            return (row.multiply_adds() / self.multiply_adds + activations) / threads as f64;
+        }
         let alone = self.input(row) + self.steps(row, 1, 1);
         let mut best = alone;
         for cores in 2..=threads {

@@ -39,10 +39,8 @@ impl<E: Element> Shared<E> {
     /// Packs `parameters`, in the order of [`Config::parameters`]; rounds the weights to bf16 if
     /// `half`.
     fn new(config: Config, level: Level, half: bool, mut parameters: Vec<Tensor<E>>) -> Arc<Self> {
-        for weight in parameters.iter_mut().filter(|p| half && p.shape().len() == 2) {
-            for w in weight.data_mut() {
-                *w = E::from_f64(f64::from(Bf16::from_f32(w.to_f64() as f32).to_f32()));
-            }
+        if half {
+            round(&mut parameters);
         }
         let each = config.direction_parameters(0).len();
         let directions = parameters
@@ -50,6 +48,15 @@ impl<E: Element> Shared<E> {
             .map(|parameters| Direction::new(&config, parameters, E::lanes(level), half))
             .collect();
         Arc::new(Self { config, level, half, parameters, directions })
+    }
+}
+
+/// Rounds weights, not biases, to bf16.
+fn round<E: Element>(parameters: &mut [Tensor<E>]) {
+    for weight in parameters.iter_mut().filter(|p| p.shape().len() == 2) {
+        for w in weight.data_mut() {
+            *w = E::from_f64(f64::from(Bf16::from_f32(w.to_f64() as f32).to_f32()));
+        }
     }
 }
 
@@ -124,6 +131,51 @@ impl<E: Element> RnnBase<E> {
         let parameters = params::from_dict(&config, dict, prefix, str::to_string)?;
         self.shared = Shared::new(config, level, half, parameters);
         Ok(())
+    }
+
+    /// Lets `update` change the parameters, in the order of [`Config::parameters`], as an optimiser does; then packs
+    /// them, in memory that is there already unless a clone or stream of the layer keeps the old ones.
+    ///
+    /// ```
+    /// # use tidegate::{Config, Mode, RnnBase};
+    /// # let mut gru = RnnBase::<f32>::new(Config::new(Mode::Gru, 2, 3))?;
+    /// # let gradients: Vec<_> = gru.named_parameters().map(|(_, p)| p.clone()).collect();
+    /// gru.update_parameters(|parameters| {
+    ///     for (parameter, gradient) in parameters.iter_mut().zip(&gradients) {
+    ///         for (p, g) in parameter.data_mut().iter_mut().zip(gradient.data()) {
+    ///             *p -= 0.1 * g;
+    ///         }
+    ///     }
+    /// });
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If a parameter is replaced by one of another shape.
+    pub fn update_parameters(&mut self, update: impl FnOnce(&mut [Tensor<E>])) {
+        let Shared { config, level, half, .. } = *self.shared;
+        let check = |parameters: &[Tensor<E>]| {
+            for (parameter, (name, shape)) in parameters.iter().zip(config.parameters()) {
+                assert_eq!(parameter.shape(), shape, "{name} must keep its shape");
+            }
+        };
+        let Some(shared) = Arc::get_mut(&mut self.shared) else {
+            let mut parameters = self.shared.parameters.clone();
+            update(&mut parameters);
+            check(&parameters);
+            self.shared = Shared::new(config, level, half, parameters);
+            return;
+        };
+        update(&mut shared.parameters);
+        check(&shared.parameters);
+        if half {
+            round(&mut shared.parameters);
+        }
+        let each = config.direction_parameters(0).len();
+        let parameters = shared.parameters.chunks_exact(each);
+        for (direction, parameters) in shared.directions.iter_mut().zip(parameters) {
+            direction.set(&config, parameters);
+        }
     }
 
     /// The same layer computed with the instructions of `level`; the results have the same bits.

@@ -44,8 +44,41 @@ impl<E: Element> Direction<E> {
     pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], lanes: usize, half: bool) -> Self {
         let (gates, hidden) = (config.mode.gates(), config.hidden_size);
         let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes, half);
+        let w_hr = (config.proj_size > 0).then(|| {
+            let weight = parameters[parameters.len() - 1].data();
+            let packed = Packed::new(weight, 1, config.proj_size, lanes, half);
+            let zeros = Buffer::zeros(packed.width());
+            (packed, zeros)
+        });
+        let w_ih = pack(0);
+        let mut direction = Self {
+            chunk_rows: (CHUNK_BYTES / (w_ih.width() * size_of::<E>())).max(CHUNK_ROWS),
+            w_ih,
+            w_hh: pack(1),
+            bias: Buffer::default(),
+            bias_hh: Buffer::default(),
+            w_hr,
+            transposed: Transposed::default(),
+        };
+        direction.set_bias(config, parameters);
+        direction
+    }
 
-        let zeros = vec![E::ZERO; gates * hidden];
+    /// Packs other parameters of the same shapes.
+    pub(crate) fn set(&mut self, config: &Config, parameters: &[Tensor<E>]) {
+        self.w_ih.set(parameters[0].data());
+        self.w_hh.set(parameters[1].data());
+        if let Some((w_hr, _)) = &mut self.w_hr {
+            w_hr.set(parameters[parameters.len() - 1].data());
+        }
+        self.set_bias(config, parameters);
+        self.transposed.set(config, parameters);
+    }
+
+    /// Packs the biases.
+    fn set_bias(&mut self, config: &Config, parameters: &[Tensor<E>]) {
+        let (gates, hidden, lanes) = (config.mode.gates(), config.hidden_size, self.w_ih.lanes);
+        let zeros = vec![E::ZERO; if config.bias { 0 } else { gates * hidden }];
         let (b_ih, b_hh) = match config.bias {
             true => (parameters[2].data(), parameters[3].data()),
             false => (&zeros[..], &zeros[..]),
@@ -54,23 +87,8 @@ impl<E: Element> Direction<E> {
         let bias: Vec<E> = (0..gates * hidden)
             .map(|row| if split[row / hidden] { b_ih[row] } else { b_ih[row] + b_hh[row] })
             .collect();
-
-        let w_hr = (config.proj_size > 0).then(|| {
-            let weight = parameters[parameters.len() - 1].data();
-            let packed = Packed::new(weight, 1, config.proj_size, lanes, half);
-            let zeros = Buffer::zeros(packed.width());
-            (packed, zeros)
-        });
-        let w_ih = pack(0);
-        Self {
-            chunk_rows: (CHUNK_BYTES / (w_ih.width() * size_of::<E>())).max(CHUNK_ROWS),
-            w_ih,
-            w_hh: pack(1),
-            bias: pack_bias(&bias, gates, hidden, lanes),
-            bias_hh: pack_bias(b_hh, gates, hidden, lanes),
-            w_hr,
-            transposed: Transposed::default(),
-        }
+        pack_bias(&bias, gates, lanes, &mut self.bias);
+        pack_bias(b_hh, gates, lanes, &mut self.bias_hh);
     }
 
     /// Lays out the weights for steps of `rows` rows, so that the first one need not.

@@ -7,7 +7,8 @@
 //!
 //! The protocol: lines in, one line out for each.
 //! - a JSON object with the keys of a row, `threads`, `folder` and `seconds`: prepares the row. Writes
-//!   raw little-endian f32 to the folder: `x`, the parameters by their names, and our `answer`. Replies
+//!   raw little-endian f32 to the folder: `x`, the parameters by their names, in training `d_output`, and our
+//!   `answer`, in training the gradients of all parameters. Replies
 //!   `{"calls": K, "lengths": [..], "limit_us": .., "level": ".."}`, with as many calls a round as take
 //!   about `seconds`.
 //! - `go`: runs one round and replies with the seconds of one call.
@@ -103,6 +104,9 @@ fn write_all(job: &mut Job, folder: &Path) -> Result<(), Box<dyn Error>> {
         write(&name, tensor.data())?;
     }
     write("x", job.x())?;
+    if !job.upstream().is_empty() {
+        write("d_output", job.upstream())?;
+    }
     write("answer", &job.answer()?)?;
     Ok(())
 }

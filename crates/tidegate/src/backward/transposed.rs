@@ -33,54 +33,79 @@ impl Deltas {
     }
 }
 
+/// A packed matrix, with the zeros that its products start from.
+pub(crate) type Matrix<E> = (Packed<E>, Buffer<E>);
+
 /// The transposed weights of one layer and direction, each made when first wanted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transposed<E> {
-    w_ih: OnceLock<(Packed<E>, Buffer<E>)>,
-    w_hh: OnceLock<(Packed<E>, Buffer<E>)>,
-    w_hr: OnceLock<(Packed<E>, Buffer<E>)>,
+    w_ih: OnceLock<Matrix<E>>,
+    w_hh: OnceLock<Matrix<E>>,
+    w_hr: OnceLock<Matrix<E>>,
 }
 
 impl<E: Element> Transposed<E> {
-    /// `W_ih^T`, with the zeros that its products start from.
-    pub(crate) fn w_ih(
-        &self,
-        parameters: &[Tensor<E>],
-        deltas: &Deltas,
-        lanes: usize,
-    ) -> &(Packed<E>, Buffer<E>) {
-        let make = || packed(&parameters[0], deltas.input.gates, deltas.units, lanes);
-        self.w_ih.get_or_init(make)
+    /// `W_ih^T`, of a layer's `parameters`.
+    pub(crate) fn w_ih(&self, parameters: &[Tensor<E>], form: &Deltas, lanes: usize) -> &Matrix<E> {
+        self.w_ih.get_or_init(|| Source::w_ih(parameters, form).pack(lanes))
     }
 
     /// `W_hh^T`.
-    pub(crate) fn w_hh(
-        &self,
-        parameters: &[Tensor<E>],
-        deltas: &Deltas,
-        lanes: usize,
-    ) -> &(Packed<E>, Buffer<E>) {
-        let make = || packed(&parameters[1], deltas.recurrent.gates, deltas.units, lanes);
-        self.w_hh.get_or_init(make)
+    pub(crate) fn w_hh(&self, parameters: &[Tensor<E>], form: &Deltas, lanes: usize) -> &Matrix<E> {
+        self.w_hh.get_or_init(|| Source::w_hh(parameters, form).pack(lanes))
     }
 
     /// `W_hr^T`; there must be a projection.
-    pub(crate) fn w_hr(&self, parameters: &[Tensor<E>], lanes: usize) -> &(Packed<E>, Buffer<E>) {
-        let weight = &parameters[parameters.len() - 1];
-        self.w_hr.get_or_init(|| packed(weight, &[0], weight.shape()[0], lanes))
+    pub(crate) fn w_hr(&self, parameters: &[Tensor<E>], lanes: usize) -> &Matrix<E> {
+        self.w_hr.get_or_init(|| Source::w_hr(parameters).pack(lanes))
+    }
+
+    /// Packs other parameters of the same shapes, of those that are there.
+    pub(crate) fn set(&mut self, config: &Config, parameters: &[Tensor<E>]) {
+        let form = Deltas::of::<E>(config);
+        if let Some((packed, _)) = self.w_ih.get_mut() {
+            Source::w_ih(parameters, &form).write(packed);
+        }
+        if let Some((packed, _)) = self.w_hh.get_mut() {
+            Source::w_hh(parameters, &form).write(packed);
+        }
+        if let Some((packed, _)) = self.w_hr.get_mut() {
+            Source::w_hr(parameters).write(packed);
+        }
     }
 }
 
-/// `weight: [gates * units, K]` transposed, its inputs the `units` of each of `gates`.
-fn packed<E: Element>(
-    weight: &Tensor<E>,
-    gates: &[usize],
+/// A matrix to be transposed: `weight: [gates * units, K]`, its inputs the `units` of each of `gates`.
+struct Source<'a, E> {
+    weight: &'a Tensor<E>,
+    gates: &'static [usize],
     units: usize,
-    lanes: usize,
-) -> (Packed<E>, Buffer<E>) {
-    let row_of = |k: usize| gates[k / units] * units + k % units;
-    let outputs = weight.shape()[1];
-    let packed = Packed::transposed(weight.data(), outputs, gates.len() * units, row_of, lanes);
-    let zeros = Buffer::zeros(packed.width());
-    (packed, zeros)
+}
+
+impl<'a, E: Element> Source<'a, E> {
+    fn w_ih(parameters: &'a [Tensor<E>], form: &Deltas) -> Self {
+        Self { weight: &parameters[0], gates: form.input.gates, units: form.units }
+    }
+
+    fn w_hh(parameters: &'a [Tensor<E>], form: &Deltas) -> Self {
+        Self { weight: &parameters[1], gates: form.recurrent.gates, units: form.units }
+    }
+
+    fn w_hr(parameters: &'a [Tensor<E>]) -> Self {
+        let weight = &parameters[parameters.len() - 1];
+        Self { weight, gates: &[0], units: weight.shape()[0] }
+    }
+
+    fn pack(&self, lanes: usize) -> Matrix<E> {
+        let (outputs, inputs) = (self.weight.shape()[1], self.gates.len() * self.units);
+        let mut packed = Packed::zeros(outputs, inputs, lanes);
+        self.write(&mut packed);
+        let zeros = Buffer::zeros(packed.width());
+        (packed, zeros)
+    }
+
+    fn write(&self, packed: &mut Packed<E>) {
+        let row_of = |k: usize| self.gates[k / self.units] * self.units + k % self.units;
+        packed.set_transposed(self.weight.data(), self.weight.shape()[1], row_of);
+    }
 }

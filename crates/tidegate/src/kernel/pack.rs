@@ -31,37 +31,58 @@ impl<E: Element> Packed<E> {
         let rows = gates * units;
         let inputs = weight.len() / rows;
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
-        let (blocks, shape) = (units.div_ceil(lanes), [gates, units, lanes]);
+        let blocks = units.div_ceil(lanes);
+        let len = blocks * inputs * gates * lanes;
         let weights = match half {
-            false => Weights::Full(Layouts::new(packed(weight, shape, |w| w))),
-            true => {
-                let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
-                Weights::Half(Layouts::new(packed(weight, shape, bf16)))
-            }
+            false => Weights::Full(Layouts::new(Buffer::zeros(len))),
+            true => Weights::Half(Layouts::new(Buffer::zeros(len))),
         };
-        Self { weights, blocks, inputs, gates, lanes }
+        let mut packed = Self { weights, blocks, inputs, gates, lanes };
+        packed.set(weight);
+        packed
+    }
+
+    /// Packs other weights of the same shape.
+    pub(crate) fn set(&mut self, weight: &[E]) {
+        let shape = [self.gates, weight.len() / (self.gates * self.inputs), self.lanes];
+        let (inputs, vectors) = (self.inputs, self.gates * self.lanes);
+        match &mut self.weights {
+            Weights::Full(layouts) => {
+                layouts.set(inputs, vectors, |data| pack(weight, shape, data, |w| w));
+            }
+            Weights::Half(layouts) => {
+                let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
+                layouts.set(inputs, vectors, |data| pack(weight, shape, data, bf16));
+            }
+        }
+    }
+
+    /// A matrix of zeros, for [`set_transposed`](Self::set_transposed).
+    pub(crate) fn zeros(outputs: usize, inputs: usize, lanes: usize) -> Self {
+        let blocks = outputs.div_ceil(lanes);
+        let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
+        Self { weights, blocks, inputs, gates: 1, lanes }
     }
 
     /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
-    /// input `k`, of `inputs`.
-    pub(crate) fn transposed(
+    /// input `k`.
+    pub(crate) fn set_transposed(
+        &mut self,
         weight: &[E],
         outputs: usize,
-        inputs: usize,
         row_of: impl Fn(usize) -> usize,
-        lanes: usize,
-    ) -> Self {
-        let blocks = outputs.div_ceil(lanes);
-        let mut data = Buffer::zeros(blocks * inputs * lanes);
-        for (block, data) in data.chunks_exact_mut(inputs * lanes).enumerate() {
-            let first = block * lanes;
-            let count = (outputs - first).min(lanes);
-            for (k, to) in data.chunks_exact_mut(lanes).enumerate() {
-                to[..count].copy_from_slice(&weight[row_of(k) * outputs + first..][..count]);
+    ) {
+        let (inputs, lanes) = (self.inputs, self.lanes);
+        let Weights::Full(layouts) = &mut self.weights else { unreachable!("made by `zeros`") };
+        layouts.set(inputs, lanes, |data| {
+            for (block, data) in data.chunks_exact_mut(inputs * lanes).enumerate() {
+                let first = block * lanes;
+                let count = (outputs - first).min(lanes);
+                for (k, to) in data.chunks_exact_mut(lanes).enumerate() {
+                    to[..count].copy_from_slice(&weight[row_of(k) * outputs + first..][..count]);
+                }
             }
-        }
-        let weights = Weights::Full(Layouts::new(data));
-        Self { weights, blocks, inputs, gates: 1, lanes }
+        });
     }
 
     /// Lays the elements out for products whose rows are one `alone`, or more.
@@ -104,33 +125,36 @@ impl<E: Element> Packed<E> {
 }
 
 /// Packs one value per gate and unit, `bias: [G * units]`, as `[blocks, G, lanes]`.
-pub(crate) fn pack_bias<E: Element>(
-    bias: &[E],
-    gates: usize,
-    units: usize,
-    lanes: usize,
-) -> Buffer<E> {
+pub(crate) fn pack_bias<E: Element>(bias: &[E], gates: usize, lanes: usize, to: &mut Buffer<E>) {
+    let units = bias.len() / gates;
+    to.reserve(units.div_ceil(lanes) * gates * lanes);
     // A bias is the weight of a single input.
-    packed(bias, [gates, units, lanes], |b| b)
+    pack(bias, [gates, units, lanes], to, |b| b);
 }
 
-/// `weight: [G * units, K]` as `[blocks, K, G, lanes]`, each element as `item` says.
-fn packed<E: Copy, T: Copy + Default>(
+/// Writes `weight: [G * units, K]` to `data: [blocks, K, G, lanes]`, each element as `item` says; lanes past
+/// the last unit are left as they are.
+fn pack<E: Copy, T: Copy>(
     weight: &[E],
     [gates, units, lanes]: [usize; 3],
+    data: &mut [T],
     item: impl Fn(E) -> T,
-) -> Buffer<T> {
+) {
     let inputs = weight.len() / (gates * units);
-    let mut data = Buffer::zeros(units.div_ceil(lanes) * inputs * gates * lanes);
-    for (row, weight) in weight.chunks_exact(inputs).enumerate() {
-        let (gate, unit) = (row / units, row % units);
-        let (block, lane) = (unit / lanes, unit % lanes);
-        let first = (block * inputs * gates + gate) * lanes + lane;
-        for (k, &w) in weight.iter().enumerate() {
-            data[first + k * gates * lanes] = item(w);
+    for (block, data) in data.chunks_exact_mut(inputs * gates * lanes).enumerate() {
+        let unit = block * lanes;
+        let count = (units - unit).min(lanes);
+        for gate in 0..gates {
+            // The rows of a block's units, read side by side.
+            let rows = &weight[(gate * units + unit) * inputs..][..count * inputs];
+            for (k, to) in data.chunks_exact_mut(gates * lanes).enumerate() {
+                let to = &mut to[gate * lanes..][..count];
+                for (to, row) in to.iter_mut().zip(rows.chunks_exact(inputs)) {
+                    *to = item(row[k]);
+                }
+            }
         }
     }
-    data
 }
 
 #[cfg(test)]

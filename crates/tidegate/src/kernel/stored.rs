@@ -85,6 +85,15 @@ impl<T: Copy + Default> Layouts<T> {
         Self { items, for_one: OnceLock::new() }
     }
 
+    /// Lets `pack` write other items, for blocks of `inputs` inputs of `vectors` items each.
+    pub(super) fn set(&mut self, inputs: usize, vectors: usize, pack: impl FnOnce(&mut [T])) {
+        pack(&mut self.items);
+        if let Some(mut copy) = self.for_one.take() {
+            self.order(inputs, vectors, &mut copy);
+            _ = self.for_one.set(copy);
+        }
+    }
+
     /// Number of items.
     pub(super) fn len(&self) -> usize {
         self.items.len()
@@ -101,6 +110,12 @@ impl<T: Copy + Default> Layouts<T> {
     #[cold]
     fn ordered(&self, inputs: usize, vectors: usize) -> Buffer<T> {
         let mut copy = Buffer::zeros(self.len());
+        self.order(inputs, vectors, &mut copy);
+        copy
+    }
+
+    /// Writes the items in that order to `copy`.
+    fn order(&self, inputs: usize, vectors: usize, copy: &mut [T]) {
         let block = inputs * vectors;
         for at in (0..self.len()).step_by(block) {
             let (from, to) = (&self.items[at..][..block], &mut copy[at..][..block]);
@@ -108,6 +123,5 @@ impl<T: Copy + Default> Layouts<T> {
                 to.copy_from_slice(&from[k * vectors..][..vectors]);
             }
         }
-        copy
     }
 }
