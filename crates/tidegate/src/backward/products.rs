@@ -18,6 +18,12 @@ use crate::rows::{Batch, RowsIn, RowsOut};
 /// and stores its outputs once for so many rows.
 const CHUNK_ROWS: usize = 128;
 
+/// Elements of a gradient, about, that go through several chunks together: they stay in the level-2 cache.
+const BLOCK: usize = 96 * 1024;
+
+/// Units that are not divided, so that tiles are whole.
+const UNITS: usize = 24;
+
 /// Rows of an input gradient that read the weights together.
 const INPUT_ROWS: usize = 96;
 
@@ -84,15 +90,25 @@ impl<E: Element> WeightGradient<'_, E> {
         }
         let length = chunk_steps(&self.deltas.batch);
         let chunks = self.steps.start / length..self.steps.end.div_ceil(length);
-        for index in 0..chunks.len() {
-            let chunk = if self.reverse { chunks.start + index } else { chunks.end - 1 - index };
-            let (start, end) = (chunk * length, (chunk + 1) * length);
-            self.add_chunk(start.max(self.steps.start)..end.min(self.steps.end), panels);
+        // Of several chunks, a part of the gradient that stays in a near cache goes through all.
+        let side = match chunks.len() {
+            1 => self.units.len(),
+            _ => (BLOCK / (self.inputs * self.window.gates.len())).max(1).next_multiple_of(UNITS),
+        };
+        for first in self.units.clone().step_by(side) {
+            let units = first..(first + side).min(self.units.end);
+            for index in 0..chunks.len() {
+                let chunk =
+                    if self.reverse { chunks.start + index } else { chunks.end - 1 - index };
+                let (start, end) = (chunk * length, (chunk + 1) * length);
+                let steps = start.max(self.steps.start)..end.min(self.steps.end);
+                self.add_chunk(units.clone(), steps, panels);
+            }
         }
     }
 
-    /// Adds the products of the rows of `steps`.
-    fn add_chunk(&self, steps: Range<usize>, panels: &mut Panels<E>) {
+    /// Adds the products of the rows of `steps`, for `units`.
+    fn add_chunk(&self, units: Range<usize>, steps: Range<usize>, panels: &mut Panels<E>) {
         let batch = self.deltas.batch;
         let rows = batch.rows_before(steps.start)..batch.rows_before(steps.end);
         if self.weight.is_some() {
@@ -108,8 +124,8 @@ impl<E: Element> WeightGradient<'_, E> {
             }
         }
         for (value, &gate) in self.window.gates.iter().enumerate() {
-            let column = (self.window.first + value) * self.size + self.units.start;
-            let (first, count) = (gate * self.size + self.units.start, self.units.len());
+            let column = (self.window.first + value) * self.size + units.start;
+            let (first, count) = (gate * self.size + units.start, units.len());
             let stride = self.deltas.stride;
             // SAFETY: the deltas have all been computed, and these units are this part's.
             unsafe {
