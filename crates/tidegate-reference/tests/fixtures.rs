@@ -1,6 +1,6 @@
 //! The definition gives PyTorch's answers in double, for every element of every fixture.
 
-use tidegate_reference::{Answer, Call, Mode, Parameters, Spec, forward};
+use tidegate_reference::{Answer, Call, Mode, Parameters, Spec, Upstream, backward, forward};
 use tidegate_testing::close::{Tolerance, assert_close};
 use tidegate_testing::fixtures::{self, Case, Kind, Tensor};
 
@@ -21,6 +21,40 @@ fn every_layer_and_cell() {
         compared += 1;
     }
     assert!(compared >= 300, "only {compared} cases were compared");
+}
+
+/// Of the largest element of a gradient, or of 1. Measured: 1e-15 at most.
+const TOLERANCE_GRADIENT: f64 = 1e-12;
+
+#[test]
+fn every_gradient() {
+    let cases = fixtures::cases();
+    let mut compared = 0;
+    for case in cases.iter().filter(|case| case.kind == Kind::Gradient) {
+        let arrays = Arrays::of(case);
+        let given = |name: &str| case.inputs.get(name).map(Tensor::to::<f64>);
+        let d_output = case.inputs.get("d_output").map(|d| steps_first(case, d));
+        let (d_h_n, d_c_n) = (given("d_h_n"), given("d_c_n"));
+        let upstream =
+            Upstream { output: d_output.as_deref(), h_n: d_h_n.as_deref(), c_n: d_c_n.as_deref() };
+        let got = backward(&spec(case), &parameters(case), &arrays.call(case), &upstream);
+        for name in case.outputs.iter().map(|(name, _)| name).filter(|name| !name.ends_with("_f64"))
+        {
+            let want = case.output_f64(name).expect("a gradient in double");
+            let want = if name == "d_input" { steps_first(case, want) } else { want.to() };
+            let got = match name {
+                "d_input" => &got.x,
+                "d_h_0" => &got.h_0,
+                "d_c_0" => &got.c_0,
+                name => &got.parameters[name.strip_prefix("d_").expect("a gradient")],
+            };
+            let largest = want.iter().fold(1.0, |most: f64, d| most.max(d.abs()));
+            let tolerance = Tolerance::absolute(TOLERANCE_GRADIENT * largest);
+            assert_close(&case.name, name, &[want.len()], got, &want, tolerance);
+        }
+        compared += 1;
+    }
+    assert!(compared >= 19, "only {compared} cases were compared");
 }
 
 fn spec(case: &Case) -> Spec {

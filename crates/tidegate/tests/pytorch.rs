@@ -5,7 +5,7 @@ mod common;
 use common::{Number, config, dict, mode, tensor, view};
 use tidegate::{
     Config, Generator, GruCell, LstmCell, Mode, Nonlinearity, Options, Output, PackedSequence,
-    PaddingSide, RnnBase, RnnCell, State, StateDict, Tensor, View, manual_seed,
+    PaddingSide, RnnBase, RnnCell, Saved, State, StateDict, Tensor, Upstream, View, manual_seed,
     pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence, unpack_sequence,
     unpad_sequence,
 };
@@ -118,6 +118,64 @@ fn layers() {
     assert!(mean <= 1.0, "the errors are {mean:.3} times PyTorch's in the geometric mean");
     assert!(beyond * 50 <= ratios.len(), "{beyond} cases beyond 2: {:?}", &ratios[..beyond]);
     assert!(ratios[0].0 <= 8.0, "{:?}", ratios[0]);
+}
+
+/// Of the largest element of the gradient, or of 1.
+fn gradient_tolerance(dtype: Dtype) -> f64 {
+    if dtype == Dtype::F32 { 2e-6 } else { 1e-10 }
+}
+
+/// Checks a gradient case; returns the largest error against PyTorch, in parts of the tolerance.
+fn check_gradient<E: Number>(case: &Case) -> f64 {
+    let layer = RnnBase::from_state_dict(config(case), &dict::<E>(&case.parameters), "").unwrap();
+    let x = tensor::<E>(&case.inputs["input"]);
+    let given = |name: &str| case.inputs.get(name).map(tensor::<E>);
+    let [h_0, c_0] = ["h_0", "c_0"].map(given);
+    let [d_output, d_h_n, d_c_n] = ["d_output", "d_h_n", "d_c_n"].map(given);
+    let mut generator = Generator::manual_seed(1);
+    let options = Options {
+        state: view(&h_0).map(|h| State { h, c: view(&c_0) }),
+        lengths: case.lengths.as_deref(),
+        dropout: case.training.then_some(&mut generator),
+        ..Options::default()
+    };
+    let mut saved = Saved::new();
+    layer.forward_train(&x, options, &mut saved).unwrap();
+    let upstream = Upstream { output: view(&d_output), h_n: view(&d_h_n), c_n: view(&d_c_n) };
+    let gradients = layer.backward(&x, upstream, &saved).unwrap();
+    let names = layer.config().parameters().into_iter().map(|(name, _)| format!("d_{name}"));
+    let mut all: Vec<(String, Tensor<E>)> = names.zip(gradients.parameters).collect();
+    all.push(("d_input".to_string(), gradients.input));
+    if case.state {
+        all.push(("d_h_0".to_string(), gradients.h_0));
+        all.extend(gradients.c_0.map(|c_0| ("d_c_0".to_string(), c_0)));
+    }
+    let mut worst: f64 = 0.0;
+    for (name, got) in all {
+        let want = &case.outputs[&name];
+        assert_eq!(got.shape(), want.shape, "{}: shape of {name}", case.name);
+        let want: Vec<f64> = want.to();
+        let largest = want.iter().fold(1.0, |most: f64, d| most.max(d.abs()));
+        let off = got.data().iter().zip(&want).map(|(got, want)| (got.to_f64() - want).abs());
+        let off = off.fold(0.0, f64::max) / largest / gradient_tolerance(case.dtype);
+        assert!(off <= 1.0, "{}: {name} is off by {off} times what is allowed", case.name);
+        worst = worst.max(off);
+    }
+    worst
+}
+
+#[test]
+fn gradients() {
+    let mut off = Vec::new();
+    for case in cases().iter().filter(|case| case.kind == Kind::Gradient) {
+        off.push(match case.dtype {
+            Dtype::F32 => check_gradient::<f32>(case),
+            _ => check_gradient::<f64>(case),
+        });
+    }
+    assert!(off.len() >= 19, "only {} cases", off.len());
+    let worst = off.iter().copied().fold(0.0, f64::max);
+    println!("gradients of {} cases off by at most {worst:.3} of what is allowed", off.len());
 }
 
 /// A cell of the case's mode, seeded by whoever calls.
