@@ -47,8 +47,8 @@ pub(crate) struct Memory<'a, E> {
     pub(crate) masks: &'a mut Buffer<E>,
     pub(crate) exchange: &'a mut Exchange<E>,
     pub(crate) tasks: &'a mut Vec<Task<E>>,
-    /// In training, what backward needs of each layer and direction.
-    pub(crate) saved: Option<&'a mut Vec<SavedScan<E>>>,
+    /// In training, what backward needs of each layer and direction, and the steps between checkpoints if there are any.
+    pub(crate) saved: Option<(&'a mut Vec<SavedScan<E>>, Option<usize>)>,
 }
 
 impl<E: Element> Shared<E> {
@@ -72,11 +72,18 @@ impl<E: Element> Shared<E> {
         };
         let keep = match saved {
             None => Vec::new(),
-            Some(saved) => {
+            Some((saved, span)) => {
                 saved.resize_with(self.directions.len(), SavedScan::default);
                 let scans = saved.iter_mut().zip(&self.directions);
                 let steps = 0..batch.steps();
-                scans.map(|(saved, d)| saved.rows(d, config, &batch, steps.clone())).collect()
+                match span {
+                    Some(span) => {
+                        scans.map(|(saved, d)| saved.checkpoints(d, config, &batch, span)).collect()
+                    }
+                    None => scans
+                        .map(|(saved, d)| saved.rows(d, config, &batch, steps.clone()))
+                        .collect(),
+                }
             }
         };
         let upper = config.num_layers - 1;
@@ -298,6 +305,7 @@ impl<E: Element> Call<'_, E> {
             },
             blocks,
             member,
+            positions: 0..self.batch.steps(),
             reverse: direction == 1,
             input: match layer.checked_sub(1) {
                 // SAFETY: the caller's.

@@ -42,7 +42,7 @@ impl<E: Element> Visitor for Dispatch<'_, E> {
         let Self { level, work, carry, scratch, .. } = self;
         let cell = PhantomData::<C>;
         match work {
-            Work::Scan(scan) if scan.keep.is_some() => {
+            Work::Scan(scan) if scan.keep.is_some_and(|keep| keep.keeps_all()) => {
                 E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
             }
             Work::Scan(scan) => {

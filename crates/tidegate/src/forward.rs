@@ -65,10 +65,16 @@ impl<E: Element> Shared<E> {
             None => Memory { between, masks, exchange, tasks, saved: None },
             Some(saved) => {
                 let dropout = job.dropout.is_some();
-                let call = SavedCall { config: *config, level: self.level, dims, ragged, dropout };
+                let resets_to = reset_state.is_some();
+                let (config, level) = (*config, self.level);
+                let call = SavedCall { config, level, dims, ragged, dropout, resets_to };
                 saved.begin(call, order, offsets, cuts);
+                let span = saved.span(&batch);
+                if let Some(state) = reset_state.filter(|_| span.is_some()) {
+                    saved.keep_reset_state(state.rows(order), &call);
+                }
                 let Saved { between, masks, scans, .. } = saved;
-                Memory { between, masks, exchange, tasks, saved: Some(scans) }
+                Memory { between, masks, exchange, tasks, saved: Some((scans, span)) }
             }
         };
         self.run(job, memory);

@@ -156,6 +156,30 @@ impl<'a, E: Element> RowsIn<'a, E> {
         Self { origin: data.as_ptr(), layout, feature: 1, width, lifetime: PhantomData }
     }
 
+    /// The rows of packed data from row `base` of all steps on, as many as `data` holds.
+    ///
+    /// # Safety
+    /// Rows that are not there must not be read: `data` is not as long as the batch.
+    pub(crate) unsafe fn packed_from(
+        data: &'a [E],
+        batch: &Batch<'a>,
+        base: usize,
+        width: usize,
+    ) -> Self {
+        let layout = Layout::packed(batch, width);
+        let origin = data.as_ptr().wrapping_sub(base * width);
+        Self { origin, layout, feature: 1, width, lifetime: PhantomData }
+    }
+
+    /// The rows of states `[L * D, rows, size]`, with the step standing for layer and direction.
+    ///
+    /// # Safety
+    /// `data` must be as long for every state that is read.
+    pub(crate) unsafe fn states(data: &'a [E], rows: usize, size: usize) -> Self {
+        let layout = Layout::strided((rows * size) as isize, size as isize, None);
+        Self { origin: data.as_ptr(), layout, feature: 1, width: size, lifetime: PhantomData }
+    }
+
     /// Of the same rows, the columns from `column` on, `width` of them.
     pub(crate) fn columns(&self, column: usize, width: usize) -> Self {
         assert!(column + width <= self.width);

@@ -1,13 +1,15 @@
 //! What a forward call in training keeps for the way back.
+#![allow(unsafe_code, reason = "rows are shared out among threads")]
 
 use core::ops::Range;
 
 use tidegate_simd::Level;
 
+use crate::backward::chunk_steps;
 use crate::buffer::Buffer;
 use crate::cell::saved_values;
 use crate::check::Dims;
-use crate::rows::{Batch, RowsOut};
+use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::weights::Direction;
 use crate::{Config, Element, Error};
 
@@ -24,8 +26,12 @@ use crate::{Config, Element, Error};
 /// | GRU | r, z, n, and `W_hn h + b_hn` | h | 5 H |
 /// | RNN | h' | h | 2 H |
 ///
-/// and between layers their outputs (`D * P`) and, with dropout, its masks (as many). The input is not
-/// copied: it is passed to `backward` again.
+/// With [`checkpoints`](Self::with_checkpoints) every `k` steps it holds instead, for every sequence and every `k` steps, the
+/// states that entered (`h`, and of an LSTM `c`).
+///
+/// Between layers it holds their outputs (`D * P`) and, with dropout, its masks (as many). The input is not
+/// copied: it is passed to `backward` again. The way back itself needs the deltas of about 0.5 MB of rows at a time (4 H a
+/// row; of an RNN H), the derivatives by two layers' outputs, and with checkpoints the rows of `k` steps of one layer.
 #[derive(Clone, Debug, Default)]
 pub struct Saved<E> {
     /// The call it comes from; none before the first.
@@ -34,6 +40,11 @@ pub struct Saved<E> {
     pub(crate) order: Vec<usize>,
     /// As [`Workspace`](crate::Workspace) has it.
     pub(crate) offsets: Vec<usize>,
+    /// Steps between checkpoints; 0 if every step is saved.
+    pub(crate) every: usize,
+    /// With checkpoints, the states after cuts, `[L * D, B, size]`; empty if they are zero.
+    pub(crate) reset_h: Buffer<E>,
+    pub(crate) reset_c: Buffer<E>,
     /// Whether each row of all steps has a cut before it; empty if none has.
     pub(crate) cuts: Vec<bool>,
     /// What dropout multiplied with: `[L - 1, rows of all steps, D*P]`.
@@ -52,6 +63,8 @@ pub(crate) struct SavedCall {
     pub(crate) dims: Dims,
     pub(crate) ragged: bool,
     pub(crate) dropout: bool,
+    /// Whether the states after cuts were given.
+    pub(crate) resets_to: bool,
 }
 
 /// The rows of all steps of one layer and direction.
@@ -82,11 +95,47 @@ impl<E: Element> SavedScan<E> {
             RowsOut::packed_from(buffer, batch, steps.clone(), width)
         };
         Keep {
-            gates: place(&mut self.gates, units * values),
             h: place(&mut self.h, direction.h_stride()),
             c: config.mode.has_cell_state().then(|| place(&mut self.c, units)),
-            unprojected: direction.w_hr.is_some().then(|| place(&mut self.unprojected, units)),
+            steps: Steps::All {
+                gates: place(&mut self.gates, units * values),
+                unprojected: direction.w_hr.is_some().then(|| place(&mut self.unprojected, units)),
+            },
         }
+    }
+
+    /// Makes room for the states every `span` steps, and tells where they go.
+    pub(crate) fn checkpoints<'a>(
+        &'a mut self,
+        direction: &Direction<E>,
+        config: &Config,
+        batch: &Batch<'a>,
+        span: usize,
+    ) -> Keep<'a, E> {
+        let (count, rows) = (batch.steps().div_ceil(span), batch.rows());
+        let place = |buffer: &'a mut Buffer<E>, width: usize| {
+            buffer.reserve(count * rows * width);
+            let layout = Layout::strided((rows * width) as isize, width as isize, None);
+            // SAFETY: there is room for as many states, one after the other.
+            unsafe { RowsOut::new(buffer, layout, width) }
+        };
+        Keep {
+            h: place(&mut self.h, direction.h_stride()),
+            c: config.mode.has_cell_state().then(|| place(&mut self.c, direction.units())),
+            steps: Steps::Every { span },
+        }
+    }
+
+    /// The states that entered at checkpoint `index`, of `rows` sequences in all.
+    pub(crate) fn checkpoint(
+        &self,
+        direction: &Direction<E>,
+        index: usize,
+        rows: usize,
+    ) -> (&[E], &[E]) {
+        let part = |buffer: &'_ Buffer<E>, width: usize| index * rows * width..buffer.len();
+        let (h, c) = (part(&self.h, direction.h_stride()), part(&self.c, direction.units()));
+        (&self.h[h], self.c.get(c).unwrap_or_default())
     }
 
     /// Number of elements.
@@ -98,16 +147,44 @@ impl<E: Element> SavedScan<E> {
 /// Where the rows of one layer and direction go that backward needs.
 #[derive(Copy, Clone)]
 pub(crate) struct Keep<'a, E> {
-    pub(crate) gates: RowsOut<'a, E>,
+    /// The states that entered, of a step's rows or, with checkpoints, of all sequences.
     pub(crate) h: RowsOut<'a, E>,
     pub(crate) c: Option<RowsOut<'a, E>>,
-    pub(crate) unprojected: Option<RowsOut<'a, E>>,
+    pub(crate) steps: Steps<'a, E>,
+}
+
+/// Of which steps something is kept.
+#[derive(Copy, Clone)]
+pub(crate) enum Steps<'a, E> {
+    /// Of all, with what the cell saves.
+    All { gates: RowsOut<'a, E>, unprojected: Option<RowsOut<'a, E>> },
+    /// The states that enter at the first computed one of every `span` steps, counted from the first in time.
+    Every { span: usize },
+}
+
+impl<E> Keep<'_, E> {
+    /// Whether every step is kept.
+    pub(crate) fn keeps_all(&self) -> bool {
+        matches!(self.steps, Steps::All { .. })
+    }
 }
 
 impl<E: Element> Saved<E> {
     /// Without memory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// To keep the states of every `every`-th step alone, and compute the steps between again on the way back: the
+    /// same bits for a part of the memory and a third more time. `every` is rounded up to as many steps as have
+    /// 128 rows.
+    pub fn with_checkpoints(every: usize) -> Self {
+        Self { every: every.max(1), ..Self::default() }
+    }
+
+    /// Steps between checkpoints of `batch`, in whole chunks of the weights' sums, if there are any.
+    pub(crate) fn span(&self, batch: &Batch<'_>) -> Option<usize> {
+        (self.every > 0).then(|| self.every.next_multiple_of(chunk_steps(batch)))
     }
 
     /// Bytes of memory it has.
@@ -131,6 +208,26 @@ impl<E: Element> Saved<E> {
         self.offsets.extend_from_slice(offsets);
         self.cuts.clear();
         self.cuts.extend_from_slice(cuts);
+    }
+
+    /// Copies the states after cuts.
+    pub(crate) fn keep_reset_state(
+        &mut self,
+        (h, c): (RowsIn<'_, E>, Option<RowsIn<'_, E>>),
+        call: &SavedCall,
+    ) {
+        let (config, rows) = (&call.config, call.dims.rows);
+        let scans = config.num_layers * config.num_directions();
+        let copy = |to: &mut Buffer<E>, from: RowsIn<'_, E>, width: usize| {
+            to.reserve(scans * rows * width);
+            for row in 0..scans * rows {
+                from.read(row / rows, row % rows, &mut to[row * width..]);
+            }
+        };
+        copy(&mut self.reset_h, h, config.output_size());
+        if let Some(c) = c {
+            copy(&mut self.reset_c, c, config.hidden_size);
+        }
     }
 
     /// The batch that was computed, and the position in the caller's of each of its sequences.

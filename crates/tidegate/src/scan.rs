@@ -13,7 +13,7 @@ use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
 use crate::rows::{Batch, RowsIn, RowsOut};
-use crate::saved::Keep;
+use crate::saved::{Keep, Steps};
 use crate::weights::Direction;
 use crate::{Element, Mode};
 
@@ -36,6 +36,8 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) rows: Range<usize>,
     /// The blocks of units to compute: all, unless other threads compute the others.
     pub(crate) blocks: Range<usize>,
+    /// The steps to compute, counted in the order of computation.
+    pub(crate) positions: Range<usize>,
     /// Whether to begin with the last step.
     pub(crate) reverse: bool,
     /// The layer's input.
@@ -86,10 +88,9 @@ impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { scan, level, carry, scratch, .. } = self;
-        let steps = scan.batch.steps();
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
-        let mut done = 0;
-        while done < steps {
+        let mut done = scan.positions.start;
+        while done < scan.positions.end {
             let end = scan.chunk_end(done, most);
             scan.input_sums(level, done..end, scratch);
             let mut row = 0;
@@ -127,7 +128,7 @@ impl<E: Element> Scan<'_, E> {
     fn chunk_end(&self, start: usize, most: usize) -> usize {
         let mut rows = self.alive(start);
         let mut end = start + 1;
-        while end < self.batch.steps() && rows + self.alive(end) <= most {
+        while end < self.positions.end && rows + self.alive(end) <= most {
             rows += self.alive(end);
             end += 1;
         }
@@ -194,13 +195,11 @@ impl<E: Element> Scan<'_, E> {
             let rows = self.rows.start..self.rows.start + rows;
             reset.apply(carry, direction, t, rows, self.reverse);
         }
+        // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
         let saved = match &self.keep {
-            Some(keep) if KEEP => {
-                // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
-                unsafe { self.keep_states(keep, t, rows, carry) }
-                keep.gates.place(t, self.rows.start)
-            }
-            _ => core::ptr::null_mut(),
+            // SAFETY: the caller's.
+            Some(keep) => unsafe { self.keep_step(keep, t, rows, carry) },
+            None => core::ptr::null_mut(),
         };
         let step = Step {
             w: &direction.w_hh,
@@ -236,7 +235,9 @@ impl<E: Element> Scan<'_, E> {
             };
             E::run(level, project);
         }
-        if let Some(unprojected) = self.keep.and_then(|keep| keep.unprojected) {
+        if let Some(Keep { steps: Steps::All { unprojected: Some(unprojected), .. }, .. }) =
+            &self.keep
+        {
             for b in 0..rows {
                 let h = &scratch.unprojected[b * direction.units()..];
                 // SAFETY: as below.
@@ -261,7 +262,41 @@ impl<E: Element> Scan<'_, E> {
         core::mem::swap(&mut carry.h, &mut carry.h_next);
         rows
     }
-    /// Writes the state that enters step `t` where backward looks for it, this scan's units of it.
+    /// Keeps the states that enter step `t` if they are wanted; returns where the cell's values of its `rows` go, if
+    /// anywhere.
+    ///
+    /// # Safety
+    /// As [`keep_states`](Self::keep_states).
+    #[allow(unsafe_code, reason = "passes the caller's promise on")]
+    unsafe fn keep_step(
+        &self,
+        keep: &Keep<'_, E>,
+        t: usize,
+        rows: usize,
+        carry: &Carry<E>,
+    ) -> *mut E {
+        // SAFETY: the caller's.
+        unsafe {
+            match &keep.steps {
+                Steps::All { gates, .. } => {
+                    self.keep_states(keep, t, rows, carry);
+                    return gates.place(t, self.rows.start);
+                }
+                Steps::Every { span } => {
+                    let is_first = match self.reverse {
+                        false => t.is_multiple_of(*span),
+                        true => t + 1 == self.batch.steps() || (t + 1).is_multiple_of(*span),
+                    };
+                    if is_first {
+                        self.keep_states(keep, t / span, self.rows.len(), carry);
+                    }
+                }
+            }
+        }
+        core::ptr::null_mut()
+    }
+
+    /// Writes the states of the first `rows` rows in `carry` where backward looks for them, this scan's units of them.
     ///
     /// # Safety
     /// No other thread may access these rows and units at the same time.

@@ -333,6 +333,7 @@ impl<E: Element> Advance<'_, E> {
                 rows: 0..self.batch.rows(),
                 blocks,
                 member,
+                positions: 0..self.batch.steps(),
                 reverse: false,
                 input,
                 output: match direction.w_hr {

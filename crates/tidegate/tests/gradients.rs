@@ -123,11 +123,17 @@ impl<E: Number> Sample<E> {
 
     /// Runs the call, and all gradients by name.
     fn run(&self, layer: &RnnBase<E>) -> (Output<E>, Vec<(String, Tensor<E>)>) {
-        let mut saved = Saved::new();
+        self.run_with(layer, &mut Saved::new())
+    }
+
+    fn run_with(
+        &self,
+        layer: &RnnBase<E>,
+        saved: &mut Saved<E>,
+    ) -> (Output<E>, Vec<(String, Tensor<E>)>) {
         let mut generator = Generator::manual_seed(self.seed);
-        let result =
-            layer.forward_train(&self.x, self.options(&mut generator), &mut saved).unwrap();
-        let gradients = layer.backward(&self.x, self.upstream(), &saved).unwrap();
+        let result = layer.forward_train(&self.x, self.options(&mut generator), saved).unwrap();
+        let gradients = layer.backward(&self.x, self.upstream(), saved).unwrap();
         let mut list = vec![
             ("x".to_string(), gradients.input),
             ("h_0".to_string(), gradients.h_0),
@@ -457,4 +463,59 @@ fn chunks_give_the_gradients_of_the_whole() {
             }
         }
     }
+}
+
+/// The number of threads may be set at any moment.
+#[test]
+fn the_number_of_threads_may_change_during_a_call() {
+    let config = Config::new(Mode::Lstm, 16, 64);
+    let mut sample = Sample::<f32>::with(config, 60, 64, 1);
+    (sample.lengths, sample.resets, sample.trains) = (None, None, false);
+    let want = sample.run(&sample.layer);
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for threads in (1..9).cycle() {
+                if ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                tidegate::set_num_threads(threads);
+                std::thread::yield_now();
+            }
+        });
+        let same = (0..40).all(|_| {
+            sample.run(&sample.layer) == want
+                && sample.run_with(&sample.layer, &mut Saved::with_checkpoints(9)) == want
+        });
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(same);
+    });
+    tidegate::set_num_threads(0);
+}
+
+/// Computing steps again gives the same bits, and takes less memory.
+#[test]
+fn checkpoints_change_no_bit() {
+    for seed in 0..300 {
+        let sample = Sample::<f32>::new(seed);
+        let want = sample.run(&sample.layer);
+        let every = Random::new(seed).between(1, 9);
+        let mut saved = Saved::with_checkpoints(every);
+        let got = sample.run_with(&sample.layer, &mut saved);
+        assert!(got == want, "{}, checkpoints every {every} steps", sample.name);
+        // Memory that has been used for another call.
+        let other = Sample::<f32>::new(seed + 1);
+        let got = other.run_with(&other.layer, &mut saved);
+        assert!(got == other.run(&other.layer), "{}, after {}", other.name, sample.name);
+    }
+    // 400 steps of 4 sequences; checkpoints every 32 steps, of 128 rows.
+    let config = Config { num_layers: 2, ..Config::new(Mode::Lstm, 8, 32) };
+    let mut sample = Sample::<f32>::with(config, 400, 4, 1);
+    (sample.lengths, sample.resets, sample.trains) = (None, None, false);
+    let (mut all, mut some) = (Saved::new(), Saved::with_checkpoints(20));
+    let want = sample.run_with(&sample.layer, &mut all);
+    assert!(sample.run_with(&sample.layer, &mut some) == want);
+    let (rows, between) = (400 * 4, 400 * 4 * 32);
+    assert_eq!(all.bytes(), 4 * (2 * rows * 6 * 32 + between));
+    assert_eq!(some.bytes(), 4 * (2 * 400usize.div_ceil(32) * 4 * 2 * 32 + between));
 }

@@ -1,11 +1,12 @@
 //! The way back through a call: layers from the last to the first, each in two phases.
 //!
 //! First the time loop, from the last computed step to the first: it turns the derivatives by `h` and `c`
-//! into those by the gates' sums, of all rows ("deltas"). Long sequences take turns: some steps of the one, then of the other, while the deltas are in a near cache. Then large products of these: with what the
-//! weights were multiplied with they are the gradients of the weights, with the weights that of the
-//! layer's input.
+//! into those by the gates' sums, of all rows ("deltas"). Then large products of these: with what the weights
+//! were multiplied with they are the gradients of the weights, with the weights that of the layer's input.
+//! Long sequences take turns: some steps of the one, then of the other, while the deltas are in a near cache.
 #![allow(unsafe_code, reason = "results are shared out among threads")]
 
+mod again;
 mod dispatch;
 mod products;
 mod scan;
@@ -15,16 +16,19 @@ use core::ops::Range;
 
 #[allow(unreachable_pub, reason = "named by a method of a public trait")]
 pub use dispatch::BackWork;
+pub(crate) use products::chunk_steps;
 pub(crate) use transposed::Transposed;
 
+use crate::Element;
 use crate::buffer::Buffer;
 use crate::cuts::Cuts;
 use crate::kernel::outer::Panels;
 use crate::rnn::Shared;
 use crate::rows::{Batch, RowsIn, RowsOut};
-use crate::saved::Saved;
-use crate::{Element, threads};
-use products::{InputGradient, Rows, WeightGradient, chunk_steps};
+use crate::saved::{Saved, SavedScan};
+use crate::threads::{self, Parts};
+use crate::workspace::Task;
+use products::{InputGradient, Rows, WeightGradient};
 use scan::{BackCarry, BackScan};
 use transposed::Deltas;
 
@@ -54,6 +58,8 @@ pub(crate) struct BackMemory<E> {
     projected: [Buffer<E>; 2],
     /// By the outputs of two layers by turns: `[rows of all steps, D*P]`.
     between: [Buffer<E>; 2],
+    /// With checkpoints, what forward would have saved of the steps of a pass, one per direction.
+    again: [SavedScan<E>; 2],
     tasks: Vec<BackTask<E>>,
 }
 
@@ -61,6 +67,8 @@ pub(crate) struct BackMemory<E> {
 #[derive(Clone, Debug, Default)]
 struct BackTask<E> {
     carry: BackCarry<E>,
+    /// To compute steps again.
+    forward: Task<E>,
     panels: Panels<E>,
     scratch: Buffer<E>,
 }
@@ -77,12 +85,14 @@ impl<E: Element> Shared<E> {
         let (config, batch) = (&self.config, job.batch);
         let total = batch.rows_before(batch.steps());
         let width = config.num_directions() * config.output_size();
-        let BackMemory { deltas, projected, between, tasks } = memory;
+        let BackMemory { deltas, projected, between, again, tasks } = memory;
         let between = between.each_mut().map(|buffer| {
             buffer.reserve(if config.num_layers > 1 { total * width } else { 0 });
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })
         });
-        let call = BackCall { shared: self, form: Deltas::of::<E>(config), job, between };
+        // Once: the number of threads may be set to another in the middle, and every part carries its state along.
+        let parts = threads::parts(batch.rows(), self.work(total) / config.num_layers);
+        let call = BackCall { shared: self, form: Deltas::of::<E>(config), job, parts, between };
         let lowest = call.lowest_layer();
         for layer in (lowest..config.num_layers).rev() {
             let d_input = match layer {
@@ -106,8 +116,13 @@ impl<E: Element> Shared<E> {
                     is_first: pass == 0,
                     is_last: pass + 1 == spans.len(),
                 };
-                call.scans(&pass, tasks);
-                call.products(&pass, d_input, tasks);
+                let computed = call.job.saved.every > 0;
+                if computed {
+                    call.compute_again(&pass, again, tasks);
+                }
+                let saved = computed.then_some(&*again);
+                call.scans(&pass, saved, tasks);
+                call.products(&pass, saved, d_input, tasks);
             }
             if layer > 0
                 && let Some(d_input) = d_input
@@ -124,6 +139,8 @@ struct BackCall<'a, E> {
     shared: &'a Shared<E>,
     form: Deltas,
     job: BackJob<'a, E>,
+    /// The sequences of the time loops that run on different threads.
+    parts: Parts,
     between: [RowsOut<'a, E>; 2],
 }
 
@@ -147,6 +164,47 @@ impl<'a, E: Element> BackCall<'a, E> {
         let each = config.direction_parameters(0).len() * config.num_directions();
         let wanted = self.job.parameters.iter().position(Option::is_some);
         wanted.map_or(config.num_layers, |first| first / each)
+    }
+
+    /// The steps of a pass in the order in which forward computed them.
+    fn positions(&self, pass: &Pass<'_, E>, direction: usize) -> Range<usize> {
+        let (steps, all) = (&pass.steps[direction], self.job.batch.steps());
+        if direction == 1 { all - steps.end..all - steps.start } else { steps.clone() }
+    }
+
+    /// What forward has saved, or what has been computed again, and the row of all steps that it begins with.
+    fn saved<'b>(
+        &'b self,
+        pass: &Pass<'_, E>,
+        again: Option<&'b [SavedScan<E>; 2]>,
+        direction: usize,
+    ) -> (&'b SavedScan<E>, usize) {
+        let index = pass.layer * self.shared.config.num_directions() + direction;
+        match again {
+            Some(again) => {
+                (&again[direction], self.job.batch.rows_before(pass.steps[direction].start))
+            }
+            None => (&self.job.saved.scans[index], 0),
+        }
+    }
+
+    /// Where the sequences are cut, if anywhere.
+    fn cuts(&self) -> Option<Cuts<'_>> {
+        let cuts = &self.job.saved.cuts;
+        (!cuts.is_empty()).then(|| Cuts::new(self.job.batch, cuts))
+    }
+
+    /// What entered `layer`.
+    fn input(&self, layer: usize) -> RowsIn<'_, E> {
+        let (config, batch) = (&self.shared.config, &self.job.batch);
+        let width = config.num_directions() * config.output_size();
+        match layer.checked_sub(1) {
+            None => self.job.input,
+            Some(below) => {
+                let rows = batch.rows_before(batch.steps()) * width;
+                RowsIn::packed(&self.job.saved.between[below * rows..], batch, width)
+            }
+        }
     }
 
     /// The gradients of the parameters of the `index`-th layer and direction.
@@ -183,24 +241,30 @@ impl<'a, E: Element> BackCall<'a, E> {
         let (batch, chunk) = (&self.job.batch, chunk_steps(&self.job.batch));
         let bytes = chunk * batch.rows().max(1) * self.form.stride * size_of::<E>();
         let of_weights = self.shared.directions[0].w_hh.len() * size_of::<E>();
-        let span = chunk * (PASS_BYTES.max(of_weights / 2) / bytes).max(1);
+        let span = self
+            .job
+            .saved
+            .span(batch)
+            .unwrap_or(chunk * (PASS_BYTES.max(of_weights / 2) / bytes).max(1));
         let steps = batch.steps();
         // Sequences of no steps take a pass too, which hands on the derivatives by the final state.
         (0..steps.max(1)).step_by(span).map(|start| start..(start + span).min(steps)).collect()
     }
 
     /// Runs the time loops of a pass: directions and rows on different threads.
-    fn scans(&self, pass: &Pass<'_, E>, tasks: &mut Vec<BackTask<E>>) {
-        let config = &self.shared.config;
-        let batch = &self.job.batch;
-        let total = batch.rows_before(batch.steps());
-        let parts = threads::parts(batch.rows(), self.shared.work(total) / config.num_layers);
+    fn scans(
+        &self,
+        pass: &Pass<'_, E>,
+        again: Option<&[SavedScan<E>; 2]>,
+        tasks: &mut Vec<BackTask<E>>,
+    ) {
+        let (config, parts) = (&self.shared.config, self.parts);
         let count = config.num_directions() * parts.len();
         tasks.resize_with(tasks.len().max(count), BackTask::default);
         threads::for_each(&mut tasks[..count], |k, task| {
             let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
             // SAFETY: the parts have different rows or directions.
-            unsafe { self.scan(pass, direction, rows, &mut task.carry) }
+            unsafe { self.scan(pass, again, direction, rows, &mut task.carry) }
         });
     }
 
@@ -211,6 +275,7 @@ impl<'a, E: Element> BackCall<'a, E> {
     unsafe fn scan(
         &self,
         pass: &Pass<'_, E>,
+        again: Option<&[SavedScan<E>; 2]>,
         direction: usize,
         rows: Range<usize>,
         carry: &mut BackCarry<E>,
@@ -225,7 +290,8 @@ impl<'a, E: Element> BackCall<'a, E> {
             // SAFETY: the layer above is done.
             Some(unsafe { self.between[pass.layer % 2].reader() })
         };
-        let (weights, saved) = (self.weights(index), job.saved);
+        let weights = self.weights(index);
+        let (saved, base) = self.saved(pass, again, direction);
         let scan = BackScan {
             direction: packed,
             w_hh: packed.transposed.w_hh(weights, &self.form, lanes),
@@ -233,18 +299,17 @@ impl<'a, E: Element> BackCall<'a, E> {
             form: self.form,
             batch: job.batch,
             reverse: direction == 1,
-            saved: &saved.scans[index],
+            saved,
+            base,
             d_output: d_output.map(|d_output| d_output.columns(direction * size, size)),
-            cuts: (!saved.cuts.is_empty()).then(|| Cuts::new(job.batch, &saved.cuts)),
+            cuts: self.cuts(),
             deltas: pass.deltas[direction],
             d_projected: packed.w_hr.as_ref().map(|_| pass.projected[direction]),
         };
         if pass.is_first {
             carry.load(packed, config.mode, index, rows.clone(), job.d_h_n, job.d_c_n);
         }
-        let (steps, all) = (&pass.steps[direction], job.batch.steps());
-        let positions =
-            if direction == 1 { all - steps.end..all - steps.start } else { steps.clone() };
+        let positions = self.positions(pass, direction);
         // SAFETY: the caller's.
         unsafe {
             scan.run(config.mode, *level, positions, rows.clone(), carry);
@@ -258,6 +323,7 @@ impl<'a, E: Element> BackCall<'a, E> {
     fn products(
         &self,
         pass: &Pass<'_, E>,
+        again: Option<&[SavedScan<E>; 2]>,
         d_input: Option<RowsOut<'a, E>>,
         tasks: &mut Vec<BackTask<E>>,
     ) {
@@ -272,7 +338,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         threads::for_each(&mut tasks[..parts], |k, task| {
             let part = |count: usize| count * k / parts..count * (k + 1) / parts;
             for direction in 0..config.num_directions() {
-                self.weight_gradients(pass, direction, part, &mut task.panels);
+                self.weight_gradients(pass, again, direction, part, &mut task.panels);
                 if let Some(d_input) = d_input {
                     // Directions that go through the same rows share them out in the same way.
                     let (start, rows) = (rows[direction].start, part(rows[direction].len()));
@@ -287,28 +353,23 @@ impl<'a, E: Element> BackCall<'a, E> {
     fn weight_gradients(
         &self,
         pass: &Pass<'_, E>,
+        again: Option<&[SavedScan<E>; 2]>,
         direction: usize,
         part: impl Fn(usize) -> Range<usize>,
         panels: &mut Panels<E>,
     ) {
         let layer = pass.layer;
         let (config, level) = (&self.shared.config, self.shared.level);
-        let (job, form) = (&self.job, &self.form);
-        let batch = job.batch;
+        let (batch, form) = (self.job.batch, &self.form);
         let index = layer * config.num_directions() + direction;
-        let (packed, saved) = (&self.shared.directions[index], &job.saved.scans[index]);
+        let packed = &self.shared.directions[index];
+        let (saved, base) = self.saved(pass, again, direction);
         let [w_ih, w_hh, rest @ ..] = self.parameters(index) else { return };
         let [b_ih, b_hh] = if config.bias { [rest[0], rest[1]] } else { [None, None] };
         let inputs = config.layer_input_size(layer);
-        let width = config.num_directions() * config.output_size();
-        let x = match layer.checked_sub(1) {
-            None => job.input,
-            Some(below) => {
-                let rows = batch.rows_before(batch.steps()) * width;
-                RowsIn::packed(&job.saved.between[below * rows..], &batch, width)
-            }
-        };
-        let h = RowsIn::packed(&saved.h, &batch, packed.h_stride());
+        let x = self.input(layer);
+        // SAFETY: the rows of the pass are there, and no others are read.
+        let h = unsafe { RowsIn::packed_from(&saved.h, &batch, base, packed.h_stride()) };
         let deltas = Rows { batch, rows: pass.deltas[direction], stride: form.stride };
         let common = |window, size, x, inputs, weight, bias| WeightGradient {
             level,
@@ -329,7 +390,9 @@ impl<'a, E: Element> BackCall<'a, E> {
         let gradient = common(form.recurrent, units, h, size, *w_hh, b_hh);
         E::go_back(BackWork::Weights(gradient, panels));
         if packed.w_hr.is_some() {
-            let unprojected = RowsIn::packed(&saved.unprojected, &batch, packed.units());
+            // SAFETY: as above.
+            let unprojected =
+                unsafe { RowsIn::packed_from(&saved.unprojected, &batch, base, packed.units()) };
             let window = crate::cell::Window { first: 0, gates: &[0] };
             let w_hr = rest[rest.len() - 1];
             let deltas = Rows { batch, rows: pass.projected[direction], stride: size };

@@ -33,8 +33,9 @@ pub(crate) struct BackScan<'a, E> {
     pub(crate) batch: Batch<'a>,
     /// Whether forward began with the last step.
     pub(crate) reverse: bool,
-    /// What forward kept.
+    /// What forward kept, or what was computed again, of rows from row `base` of all steps on.
     pub(crate) saved: &'a SavedScan<E>,
+    pub(crate) base: usize,
     /// By the output of this layer and direction, if the loss depends on it.
     pub(crate) d_output: Option<RowsIn<'a, E>>,
     /// Where the sequences are cut.
@@ -220,7 +221,7 @@ impl<E: Element> BackScan<'_, E> {
                 Sums { w: w_hr, start: zeros, x, x_stride: stride, out, rows, alone, blocks };
             E::run(level, sums);
         }
-        let first = self.batch.rows_before(t) + all.start;
+        let first = self.batch.rows_before(t) + all.start - self.base;
         let place = self.deltas.place(t, all.start);
         // SAFETY: the rows of a step lie one after the other; these are this scan's.
         let deltas = unsafe { core::slice::from_raw_parts_mut(place, rows * self.form.stride) };
