@@ -1,7 +1,7 @@
 //! Arguments of a forward call, checked once.
 
 use crate::rows::RowsIn;
-use crate::{Config, Element, Error, Output, OutputMut, State, Tensor, View};
+use crate::{Config, Element, Error, Output, OutputMut, Packing, State, Tensor, View};
 
 /// The sizes of a checked input.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -10,12 +10,41 @@ pub(crate) struct Dims {
     pub(crate) steps: usize,
     /// Number of sequences, `B`.
     pub(crate) rows: usize,
-    /// Whether the input has no batch dimension.
-    pub(crate) unbatched: bool,
+    pub(crate) form: Form,
+}
+
+/// What the dimensions of an input stand for.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(crate) enum Form {
+    /// `[T, B, I]`, or `[B, T, I]` if `batch_first`.
+    Batched,
+    /// `[T, I]`
+    Unbatched,
+    /// `[rows, I]`, as many rows.
+    Packed(usize),
 }
 
 /// Checks the shape of an input as PyTorch does.
-pub(crate) fn check_input<E: Element>(config: &Config, x: &View<'_, E>) -> Result<Dims, Error> {
+pub(crate) fn check_input<E: Element>(
+    config: &Config,
+    x: &View<'_, E>,
+    packing: Option<&Packing>,
+) -> Result<Dims, Error> {
+    let dims = match packing {
+        None => check_array(config, x)?,
+        Some(packing) => check_packed(config, x, packing)?,
+    };
+    // A view may repeat elements (stride 0), so its sizes may exceed memory; results may not.
+    let widest = (config.num_layers * 2 * config.hidden_size).max(config.input_size);
+    let elements = dims.steps.checked_mul(dims.rows).and_then(|n| n.checked_mul(widest));
+    if elements.is_none_or(|n| n > isize::MAX as usize / 64) {
+        return Err(Error::TooLarge { what: "the output" });
+    }
+    Ok(dims)
+}
+
+/// Checks `x: [T, B, I]` or what stands for it.
+fn check_array<E: Element>(config: &Config, x: &View<'_, E>) -> Result<Dims, Error> {
     let shape = x.shape();
     if !(2..=3).contains(&shape.len()) {
         let got = shape.len();
@@ -33,34 +62,59 @@ pub(crate) fn check_input<E: Element>(config: &Config, x: &View<'_, E>) -> Resul
     if steps == 0 {
         return Err(Error::EmptySequence);
     }
-    let dims = Dims { steps, rows, unbatched: shape.len() == 2 };
-    // A view may repeat elements (stride 0), so its sizes may exceed memory; results may not.
-    let widest = (config.num_layers * 2 * config.hidden_size).max(config.input_size);
-    let elements = steps.checked_mul(rows).and_then(|n| n.checked_mul(widest));
-    if elements.is_none_or(|n| n > isize::MAX as usize / 64) {
-        return Err(Error::TooLarge { what: "the output" });
+    let form = if shape.len() == 2 { Form::Unbatched } else { Form::Batched };
+    Ok(Dims { steps, rows, form })
+}
+
+/// Checks the rows of packed sequences.
+fn check_packed<E: Element>(
+    config: &Config,
+    x: &View<'_, E>,
+    packing: &Packing,
+) -> Result<Dims, Error> {
+    let &[rows, inputs] = x.shape() else {
+        let got = x.ndim();
+        return Err(Error::Dimensions { tensor: "packed input", expected: "2D", got });
+    };
+    if inputs != config.input_size {
+        return Err(Error::InputSize { expected: config.input_size, got: inputs });
     }
-    Ok(dims)
+    if rows != packing.rows() {
+        let reason = "data does not have as many rows as batch_sizes add up to";
+        return Err(Error::InconsistentPack { reason });
+    }
+    let sizes = packing.batch_sizes();
+    Ok(Dims { steps: sizes.len(), rows: sizes[0], form: Form::Packed(rows) })
 }
 
 impl Dims {
-    /// The shape of the input.
-    pub(crate) fn input_shape(&self, config: &Config) -> Vec<usize> {
-        match (self.unbatched, config.batch_first) {
-            (true, _) => vec![self.steps, config.input_size],
-            (false, true) => vec![self.rows, self.steps, config.input_size],
-            (false, false) => vec![self.steps, self.rows, config.input_size],
+    /// Whether the input has no batch dimension.
+    pub(crate) fn unbatched(&self) -> bool {
+        self.form == Form::Unbatched
+    }
+
+    /// The shape of an array like the input, `width` elements a step.
+    pub(crate) fn sequence_shape(&self, config: &Config, width: usize) -> Vec<usize> {
+        match (self.form, config.batch_first) {
+            (Form::Unbatched, _) => vec![self.steps, width],
+            (Form::Packed(rows), _) => vec![rows, width],
+            (Form::Batched, true) => vec![self.rows, self.steps, width],
+            (Form::Batched, false) => vec![self.steps, self.rows, width],
+        }
+    }
+
+    /// Number of rows of an array like the input.
+    pub(crate) fn sequence_rows(&self) -> usize {
+        match self.form {
+            Form::Packed(rows) => rows,
+            _ => self.steps * self.rows,
         }
     }
 
     /// Results of the right shapes, filled with zeros.
     pub(crate) fn output<E: Element>(&self, config: &Config) -> Output<E> {
         let width = config.num_directions() * config.output_size();
-        let shape = match (self.unbatched, config.batch_first) {
-            (true, _) => vec![self.steps, width],
-            (false, true) => vec![self.rows, self.steps, width],
-            (false, false) => vec![self.steps, self.rows, width],
-        };
+        let shape = self.sequence_shape(config, width);
         let state = |size| Tensor::full(&self.state_shape(config, size), E::ZERO);
         Output {
             output: Tensor::full(&shape, E::ZERO),
@@ -72,7 +126,7 @@ impl Dims {
     /// The shape of a state whose last dimension is `size`.
     fn state_shape(&self, config: &Config, size: usize) -> Vec<usize> {
         let scans = config.num_layers * config.num_directions();
-        if self.unbatched { vec![scans, size] } else { vec![scans, self.rows, size] }
+        if self.unbatched() { vec![scans, size] } else { vec![scans, self.rows, size] }
     }
 
     /// Checks one state's shape and returns it as `[D*L, B, size]`.
@@ -83,9 +137,9 @@ impl Dims {
         view: View<'a, E>,
         size: usize,
     ) -> Result<View<'a, E>, Error> {
-        let expected_dims = if self.unbatched { 2 } else { 3 };
+        let expected_dims = if self.unbatched() { 2 } else { 3 };
         if view.ndim() != expected_dims {
-            let expected = if self.unbatched {
+            let expected = if self.unbatched() {
                 "2D, as the input is unbatched"
             } else {
                 "3D, as the input is batched"
@@ -94,12 +148,12 @@ impl Dims {
         }
         let scans = config.num_layers * config.num_directions();
         let [first, last] = [view.shape()[0], view.shape()[expected_dims - 1]];
-        let rows_match = self.unbatched || view.shape()[1] == self.rows;
+        let rows_match = self.unbatched() || view.shape()[1] == self.rows;
         if first != scans || last != size || !rows_match {
             let expected = self.state_shape(config, size);
             return Err(Error::Shape { tensor, expected, got: view.shape().to_vec() });
         }
-        Ok(if self.unbatched { view.unsqueezed(1) } else { view })
+        Ok(if self.unbatched() { view.unsqueezed(1) } else { view })
     }
 }
 
@@ -113,7 +167,7 @@ pub(crate) struct InitialState<'a, E> {
 impl<'a, E: Element> InitialState<'a, E> {
     /// Checks `state` against the batch's sizes.
     pub(crate) fn check(config: &Config, rows: usize, state: State<'a, E>) -> Result<Self, Error> {
-        Self::check_dims(config, &Dims { steps: 1, rows, unbatched: false }, state)
+        Self::check_dims(config, &Dims { steps: 1, rows, form: Form::Batched }, state)
     }
 
     /// Checks `state` against an input's sizes.
@@ -150,7 +204,7 @@ pub(crate) fn check_results<E: Element>(
     let scans = config.num_layers * config.num_directions();
     let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
     for (tensor, got, expected) in [
-        ("output", out.output.len(), dims.steps * dims.rows * width),
+        ("output", out.output.len(), dims.sequence_rows() * width),
         ("h_n", out.h_n.len(), scans * dims.rows * config.output_size()),
         ("c_n", out.c_n.len(), scans * dims.rows * cells),
     ] {

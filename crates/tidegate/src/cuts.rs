@@ -3,9 +3,10 @@
 use core::ops::Range;
 
 use crate::carry::Carry;
+use crate::check::{Dims, Form};
 use crate::rows::{Batch, RowsIn};
 use crate::weights::Direction;
-use crate::{Element, Error};
+use crate::{Config, Element, Error};
 
 /// The cuts of a batch.
 #[derive(Copy, Clone, Debug)]
@@ -75,24 +76,29 @@ fn reset<E: Element>(to: &mut [E], from: Option<RowsIn<'_, E>>, index: usize, b:
     }
 }
 
-/// Brings `mask: [T, B]` (`[B, T]` if `batch_first`) into the order of the rows of all steps.
+/// Brings `mask`, in the layout of the input, into the order of the rows of all steps.
 pub(crate) fn cut_rows(
     mask: &[bool],
-    [steps, rows]: [usize; 2],
-    batch_first: bool,
+    config: &Config,
+    dims: &Dims,
     batch: &Batch<'_>,
     order: Option<&[usize]>,
     into: &mut Vec<bool>,
 ) -> Result<(), Error> {
-    if mask.len() != steps * rows {
-        let expected = if batch_first { vec![rows, steps] } else { vec![steps, rows] };
+    if mask.len() != dims.sequence_rows() {
+        let mut expected = dims.sequence_shape(config, 1);
+        expected.pop();
         return Err(Error::Shape { tensor: "resets", expected, got: vec![mask.len()] });
     }
-    into.clear();
+    if let Form::Packed(_) = dims.form {
+        into.extend_from_slice(mask);
+        return Ok(());
+    }
+    let batch_first = config.batch_first && !dims.unbatched();
     for t in 0..batch.steps() {
         into.extend((0..batch.rows_at(t)).map(|b| {
             let b = order.map_or(b, |order| order[b]);
-            mask[if batch_first { b * steps + t } else { t * rows + b }]
+            mask[if batch_first { b * dims.steps + t } else { t * dims.rows + b }]
         }));
     }
     Ok(())

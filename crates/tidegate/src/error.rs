@@ -146,6 +146,13 @@ pub enum Error {
         /// The layer whose call it is from, if any.
         saved: Option<String>,
     },
+    /// Steps to look at that the call has not kept.
+    NotSaved {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it is not there.
+        reason: &'static str,
+    },
     /// A stack of one mode where another is wanted.
     Mode {
         /// The type that was wanted.
@@ -242,6 +249,7 @@ impl fmt::Display for Error {
                     "backward needs what forward_train of this layer has saved, got {saved}'s"
                 )
             }
+            Self::NotSaved { what, reason } => write!(f, "no {what} of every step: {reason}"),
             Self::Mode { expected, got } => {
                 write!(f, "expected the layer to be of type {expected}, got {got}")
             }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "the output's rows lie in the caller's order")]
 
 use crate::call::{Job, Memory};
-use crate::check::{Dims, InitialState, check_input, check_results, sort_lengths};
+use crate::check::{Dims, Form, InitialState, check_input, check_results, sort_lengths};
 use crate::cuts::{Cuts, cut_rows};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
@@ -21,7 +21,7 @@ impl<E: Element> Shared<E> {
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
         let config = &self.config;
-        let dims = check_input(config, &x)?;
+        let dims = check_input(config, &x, options.packing)?;
         let check_state = |state| InitialState::check_dims(config, &dims, state);
         let state = options.state.map(check_state).transpose()?;
         let reset_state = options.resets.and_then(|resets| resets.state);
@@ -29,30 +29,29 @@ impl<E: Element> Shared<E> {
         check_results(config, &dims, &out)?;
 
         let Workspace { between, masks, order, offsets, cuts, exchange, tasks, .. } = workspace;
-        let ragged = match options.lengths {
-            Some(lengths) => sort_lengths(lengths, &dims, order, offsets)?,
-            None => false,
-        };
-        let (batch, order) = if ragged {
-            out.output.fill(options.padding_value);
-            (Batch::Ragged { rows: dims.rows, offsets }, Some(&order[..]))
-        } else {
-            (Batch::Equal { steps: dims.steps, rows: dims.rows }, None)
+        let (batch, order) = match (options.packing, options.lengths) {
+            (Some(packing), None) => (packing.batch(), packing.sorted_indices()),
+            (Some(_), Some(_)) => {
+                return Err(Error::InconsistentPack { reason: "lengths given beside it" });
+            }
+            (None, Some(lengths)) if sort_lengths(lengths, &dims, order, offsets)? => {
+                out.output.fill(options.padding_value);
+                (Batch::Ragged { rows: dims.rows, offsets }, Some(&order[..]))
+            }
+            (None, _) => (Batch::Equal { steps: dims.steps, rows: dims.rows }, None),
         };
         cuts.clear();
         if let Some(resets) = options.resets {
-            let batch_first = config.batch_first && !dims.unbatched;
-            let sizes = [dims.steps, dims.rows];
-            cut_rows(resets.before, sizes, batch_first, &batch, order, cuts)?;
+            cut_rows(resets.before, config, &dims, &batch, order, cuts)?;
         }
 
         let width = config.num_directions() * config.output_size();
-        let layout = sequence_layout(config, &dims, width, order);
+        let layout = sequence_layout(config, &dims, &batch, width, order);
         let job = Job {
             batch,
-            input: RowsIn::new(time_major(config, &dims, x), order),
-            // SAFETY: the length was checked to be `steps * rows * width`, and `order` is a
-            // permutation of the rows.
+            input: sequence_rows(config, &dims, &batch, x, order),
+            // SAFETY: the length was checked to be that of all rows, and `order` is a permutation of the
+            // sequences.
             output: unsafe { RowsOut::new(out.output, layout, width) },
             state,
             order,
@@ -67,8 +66,8 @@ impl<E: Element> Shared<E> {
                 let dropout = job.dropout.is_some();
                 let resets_to = reset_state.is_some();
                 let (config, level) = (*config, self.level);
-                let call = SavedCall { config, level, dims, ragged, dropout, resets_to };
-                saved.begin(call, order, offsets, cuts);
+                let call = SavedCall { config, level, dims, dropout, resets_to };
+                saved.begin(call, &batch, order, cuts);
                 let span = saved.span(&batch);
                 if let Some(state) = reset_state.filter(|_| span.is_some()) {
                     saved.keep_reset_state(state.rows(order), &call);
@@ -82,16 +81,19 @@ impl<E: Element> Shared<E> {
     }
 }
 
-/// `x` as `[T, B, *]`.
-pub(crate) fn time_major<'a, E: Element>(
+/// The rows of an array shaped as the input.
+pub(crate) fn sequence_rows<'a, E: Element>(
     config: &Config,
     dims: &Dims,
+    batch: &Batch<'a>,
     x: View<'a, E>,
-) -> View<'a, E> {
-    match (dims.unbatched, config.batch_first) {
-        (true, _) => x.unsqueezed(1),
-        (false, true) => x.swapped(0, 1),
-        (false, false) => x,
+    order: Option<&'a [usize]>,
+) -> RowsIn<'a, E> {
+    match (dims.form, config.batch_first) {
+        (Form::Packed(_), _) => RowsIn::packed_view(x, batch),
+        (Form::Unbatched, _) => RowsIn::new(x.unsqueezed(1), order),
+        (Form::Batched, true) => RowsIn::new(x.swapped(0, 1), order),
+        (Form::Batched, false) => RowsIn::new(x, order),
     }
 }
 
@@ -99,13 +101,14 @@ pub(crate) fn time_major<'a, E: Element>(
 pub(crate) fn sequence_layout<'a>(
     config: &Config,
     dims: &Dims,
+    batch: &Batch<'a>,
     width: usize,
     order: Option<&'a [usize]>,
 ) -> Layout<'a> {
-    let (time, row) = if config.batch_first && !dims.unbatched {
-        (width, dims.steps * width)
-    } else {
-        (dims.rows * width, width)
+    let (time, row) = match (dims.form, config.batch_first) {
+        (Form::Packed(_), _) => return Layout::packed(batch, width),
+        (Form::Batched, true) => (width, dims.steps * width),
+        _ => (dims.rows * width, width),
     };
     Layout::strided(time as isize, row as isize, order)
 }

@@ -57,6 +57,7 @@ mod scan;
 mod sequence;
 mod single;
 mod state_dict;
+mod states;
 mod stream;
 mod team;
 mod tensor;
@@ -77,7 +78,7 @@ pub use packed::PackedOutput;
 pub use rnn::RnnBase;
 pub use saved::Saved;
 pub use sequence::{
-    PackedSequence, PaddingSide, invert_permutation, pack_padded_sequence, pack_sequence,
+    PackedSequence, Packing, PaddingSide, invert_permutation, pack_padded_sequence, pack_sequence,
     pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
 };
 pub use state_dict::StateDict;

@@ -1,6 +1,6 @@
 //! What a forward call takes beside its input, and what it returns.
 
-use crate::{Element, Generator, Tensor, View};
+use crate::{Element, Generator, Packing, Tensor, View};
 
 /// A state to begin with: `h: [D*L, B, P]` and, for an LSTM, `c: [D*L, B, H]`; without `B` where
 /// the input has none.
@@ -15,7 +15,7 @@ pub struct State<'a, E> {
 /// Where sequences are cut: in a batch of episodes that end and begin anew within it, say.
 #[derive(Copy, Clone, Debug)]
 pub struct Resets<'a, E> {
-    /// In the layout of the input, `[T, B]` (`[B, T]` if `batch_first`, `[T]` unbatched): true where
+    /// In the layout of the input, `[T, B]` (`[B, T]` if `batch_first`, `[T]` unbatched, `[rows]` packed): true where
     /// the state is replaced before the step. The reverse direction replaces it after that step.
     pub before: &'a [bool],
     /// What it is replaced by, shaped as [`Options::state`]; zeros if none.
@@ -44,6 +44,10 @@ pub struct Options<'a, E> {
     /// end. The final state is the one at each sequence's own end; of an empty sequence, the
     /// state it began with.
     pub lengths: Option<&'a [usize]>,
+    /// How the sequences are packed in the input, which is `[rows, I]` then, as the output is
+    /// `[rows, D*P]`; not with `lengths`. `batch_first` has no meaning, and states are in the order of the
+    /// caller's sequences.
+    pub packing: Option<&'a Packing>,
     /// Where the state is replaced by another; nowhere if none.
     pub resets: Option<Resets<'a, E>>,
     /// What `output` holds past a sequence's end.
@@ -54,7 +58,8 @@ pub struct Options<'a, E> {
 
 impl<E: Element> Default for Options<'_, E> {
     fn default() -> Self {
-        Self { state: None, lengths: None, resets: None, padding_value: E::ZERO, dropout: None }
+        let (state, lengths, packing, resets) = (None, None, None, None);
+        Self { state, lengths, packing, resets, padding_value: E::ZERO, dropout: None }
     }
 }
 

@@ -1,9 +1,6 @@
-//! A forward call over a packed sequence.
+//! Calls over packed sequences: calls whose [`Options::packing`] is the sequence's.
 
-use crate::call::{Job, Memory};
-use crate::check::InitialState;
-use crate::rows::{RowsIn, RowsOut};
-use crate::{Element, Error, Options, OutputMut, PackedSequence, RnnBase, Tensor, Workspace};
+use crate::{Element, Error, Options, Output, PackedSequence, RnnBase, Saved, Tensor};
 
 /// The results of a packed call: the packed output, `h_n`, and `c_n` of an LSTM.
 pub type PackedOutput<E> = (PackedSequence<E>, Tensor<E>, Option<Tensor<E>>);
@@ -15,62 +12,47 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// If the rows or a state have the wrong shape; [`Error::InconsistentPack`] if `options`
     /// has lengths, since the sequence has its own.
-    pub fn forward_packed(
+    pub fn forward_packed<'a>(
         &self,
-        x: &PackedSequence<E>,
-        options: Options<'_, E>,
+        x: &'a PackedSequence<E>,
+        options: Options<'a, E>,
     ) -> Result<PackedOutput<E>, Error> {
-        let config = self.config();
-        if options.lengths.is_some() {
-            return Err(Error::InconsistentPack { reason: "lengths given beside it" });
-        }
-        let shape = x.data.shape();
-        if shape.len() != 2 {
-            let (tensor, got) = ("packed input", shape.len());
-            return Err(Error::Dimensions { tensor, expected: "2D", got });
-        }
-        if shape[1] != config.input_size {
-            return Err(Error::InputSize { expected: config.input_size, got: shape[1] });
-        }
-        let (batch, rows) = (x.batch(), x.batch_sizes[0]);
-        let state = match options.state {
-            Some(state) => Some(InitialState::check(config, rows, state)?),
-            None => None,
-        };
-
-        let width = config.num_directions() * config.output_size();
-        let scans = config.num_layers * config.num_directions();
-        let mut output = Tensor::full(&[shape[0], width], E::ZERO);
-        let mut h_n = Tensor::full(&[scans, rows, config.output_size()], E::ZERO);
-        let mut c_n = config
-            .mode
-            .has_cell_state()
-            .then(|| Tensor::full(&[scans, rows, config.hidden_size], E::ZERO));
-        let out = OutputMut {
-            output: output.data_mut(),
-            h_n: h_n.data_mut(),
-            c_n: c_n.as_mut().map_or(&mut [], Tensor::data_mut),
-        };
-        let Workspace { mut between, mut masks, mut exchange, mut tasks, .. } = Workspace::new();
-        let memory = Memory {
-            between: &mut between,
-            masks: &mut masks,
-            exchange: &mut exchange,
-            tasks: &mut tasks,
-            saved: None,
-        };
-        let job = Job {
-            batch,
-            input: RowsIn::packed(x.data.data(), &batch, config.input_size),
-            output: RowsOut::packed(out.output, &batch, width),
-            state,
-            order: x.sorted_indices.as_deref(),
-            h_n: out.h_n,
-            c_n: out.c_n,
-            dropout: options.dropout,
-            resets: None,
-        };
-        self.shared().run(job, memory);
-        Ok((x.with_data(output), h_n, c_n))
+        let options = Options { packing: Some(x.packing()), ..options };
+        packed(x, self.forward_with(x.data(), options)?)
     }
+
+    /// [`forward_packed`](Self::forward_packed), keeping in `saved` what [`backward`](Self::backward) needs, which
+    /// takes `x.data()` and derivatives by the rows of the output then, and gives those by the rows of the input.
+    ///
+    /// ```
+    /// use tidegate::{Config, Mode, Options, RnnBase, Saved, Tensor, Upstream, pack_sequence};
+    /// let gru = RnnBase::<f32>::new(Config::new(Mode::Gru, 2, 3))?;
+    /// let (long, short) = (Tensor::new(&[4, 2], vec![0.5; 8])?, Tensor::new(&[1, 2], vec![0.1; 2])?);
+    /// let x = pack_sequence(&[(&long).into(), (&short).into()], true)?;
+    /// let mut saved = Saved::new();
+    /// let (output, _, _) = gru.forward_packed_train(&x, Options::default(), &mut saved)?;
+    /// // The loss is half the sum of the squares of the output.
+    /// let upstream = Upstream { output: Some(output.data().into()), ..Upstream::default() };
+    /// let gradients = gru.backward(x.data(), upstream, &saved)?;
+    /// assert_eq!(gradients.input.shape(), [5, 2]);
+    /// # Ok::<(), tidegate::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`forward_packed`](Self::forward_packed).
+    pub fn forward_packed_train<'a>(
+        &self,
+        x: &'a PackedSequence<E>,
+        options: Options<'a, E>,
+        saved: &mut Saved<E>,
+    ) -> Result<PackedOutput<E>, Error> {
+        let options = Options { packing: Some(x.packing()), ..options };
+        packed(x, self.forward_train(x.data(), options, saved)?)
+    }
+}
+
+/// The results of a call over `x`.
+fn packed<E: Element>(x: &PackedSequence<E>, result: Output<E>) -> Result<PackedOutput<E>, Error> {
+    let output = PackedSequence::with_packing(result.output, x.packing().clone())?;
+    Ok((output, result.h_n, result.c_n))
 }

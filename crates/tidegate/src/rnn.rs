@@ -218,7 +218,7 @@ impl<E: Element> RnnBase<E> {
         options: Options<'a, E>,
     ) -> Result<Output<E>, Error> {
         let x = x.into();
-        let dims = check_input(self.config(), &x)?;
+        let dims = check_input(self.config(), &x, options.packing)?;
         let mut result = dims.output(self.config());
         let out = OutputMut {
             output: result.output.data_mut(),
@@ -250,7 +250,7 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// As [`forward_with`](Self::forward_with), for what concerns `x` alone.
     pub fn empty_output<'a>(&self, x: impl Into<View<'a, E>>) -> Result<Output<E>, Error> {
-        check_input(self.config(), &x.into()).map(|dims| dims.output(self.config()))
+        check_input(self.config(), &x.into(), None).map(|dims| dims.output(self.config()))
     }
 
     /// A stream of `batch` sequences from zero states: one step or chunk per call.

@@ -149,6 +149,14 @@ impl<'a, E: Element> RowsIn<'a, E> {
         Self { origin, layout, feature: strides[2], width: shape[2], lifetime: PhantomData }
     }
 
+    /// The rows of `view: [rows, width]`, with the steps of packed sequences one after the other.
+    pub(crate) fn packed_view(view: View<'a, E>, batch: &Batch<'a>) -> Self {
+        let (origin, shape, strides) = view.parts();
+        assert!(shape.len() == 2 && shape[0] >= batch.rows_before(batch.steps()));
+        let layout = Layout { row: strides[0], ..Layout::packed(batch, 1) };
+        Self { origin, layout, feature: strides[1], width: shape[1], lifetime: PhantomData }
+    }
+
     /// The rows of packed data: `data: [rows, width]` with the steps one after the other.
     pub(crate) fn packed(data: &'a [E], batch: &Batch<'a>, width: usize) -> Self {
         assert!(data.len() >= batch.rows_before(batch.steps()) * width);

@@ -61,7 +61,6 @@ pub(crate) struct SavedCall {
     pub(crate) config: Config,
     pub(crate) level: Level,
     pub(crate) dims: Dims,
-    pub(crate) ragged: bool,
     pub(crate) dropout: bool,
     /// Whether the states after cuts were given.
     pub(crate) resets_to: bool,
@@ -190,22 +189,25 @@ impl<E: Element> Saved<E> {
     /// Bytes of memory it has.
     pub fn bytes(&self) -> usize {
         let scans: usize = self.scans.iter().map(SavedScan::len).sum();
-        (self.masks.len() + self.between.len() + scans) * size_of::<E>()
+        let resets = self.reset_h.len() + self.reset_c.len();
+        (self.masks.len() + self.between.len() + resets + scans) * size_of::<E>()
     }
 
     /// Takes down whose call this is.
     pub(crate) fn begin(
         &mut self,
         call: SavedCall,
+        batch: &Batch<'_>,
         order: Option<&[usize]>,
-        offsets: &[usize],
         cuts: &[bool],
     ) {
         self.call = Some(call);
         self.order.clear();
         self.order.extend_from_slice(order.unwrap_or_default());
         self.offsets.clear();
-        self.offsets.extend_from_slice(offsets);
+        if let Batch::Ragged { offsets, .. } = batch {
+            self.offsets.extend_from_slice(offsets);
+        }
         self.cuts.clear();
         self.cuts.extend_from_slice(cuts);
     }
@@ -233,9 +235,10 @@ impl<E: Element> Saved<E> {
     /// The batch that was computed, and the position in the caller's of each of its sequences.
     pub(crate) fn batch(&self, call: &SavedCall) -> (Batch<'_>, Option<&[usize]>) {
         let order = (!self.order.is_empty()).then_some(&self.order[..]);
-        match call.ragged {
-            true => (Batch::Ragged { rows: call.dims.rows, offsets: &self.offsets }, order),
-            false => (Batch::Equal { steps: call.dims.steps, rows: call.dims.rows }, order),
+        let rows = call.dims.rows;
+        match self.offsets.is_empty() {
+            true => (Batch::Equal { steps: call.dims.steps, rows }, order),
+            false => (Batch::Ragged { rows, offsets: &self.offsets }, order),
         }
     }
 

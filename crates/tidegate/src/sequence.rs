@@ -5,33 +5,24 @@ use core::cmp::Reverse;
 use crate::rows::Batch;
 use crate::{Element, Error, Tensor, View};
 
-/// Sequences of different lengths without padding, as PyTorch's `PackedSequence`.
-///
-/// `data` holds the first step of every sequence, longest first, then the second step of those
-/// that have one, and so on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PackedSequence<E> {
-    pub(crate) data: Tensor<E>,
-    pub(crate) batch_sizes: Vec<usize>,
-    pub(crate) sorted_indices: Option<Vec<usize>>,
+/// How sequences of different lengths lie without padding: the first step of every sequence, longest
+/// first, then the second step of those that have one, and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packing {
+    batch_sizes: Vec<usize>,
+    sorted_indices: Option<Vec<usize>>,
     unsorted_indices: Option<Vec<usize>>,
-    /// `[T + 1]`: row of `data` at which each step begins, and the total.
+    /// `[T + 1]`: row at which each step begins, and the total.
     offsets: Vec<usize>,
 }
 
-impl<E: Element> PackedSequence<E> {
-    /// A packed sequence of existing parts.
-    ///
-    /// `data: [sum(batch_sizes), *]`; `batch_sizes` must not increase; `sorted_indices[b]` is the
+impl Packing {
+    /// `batch_sizes` sequences have each step and must not increase; `sorted_indices[b]` is the
     /// caller's number of the `b`-th longest sequence, or `None` if they are in order.
     ///
     /// # Errors
     /// [`Error::InconsistentPack`] if the parts contradict one another.
-    pub fn new(
-        data: Tensor<E>,
-        batch_sizes: Vec<usize>,
-        sorted_indices: Option<Vec<usize>>,
-    ) -> Result<Self, Error> {
+    pub fn new(batch_sizes: Vec<usize>, sorted_indices: Option<Vec<usize>>) -> Result<Self, Error> {
         let inconsistent = |reason| Err(Error::InconsistentPack { reason });
         let Some(&batch) = batch_sizes.first() else {
             return inconsistent("batch_sizes is empty");
@@ -49,9 +40,6 @@ impl<E: Element> PackedSequence<E> {
             };
             offsets.push(next);
         }
-        if data.shape().first() != offsets.last() {
-            return inconsistent("data does not have as many rows as batch_sizes add up to");
-        }
         let unsorted_indices = match &sorted_indices {
             None => None,
             Some(sorted) if sorted.len() != batch => {
@@ -62,12 +50,12 @@ impl<E: Element> PackedSequence<E> {
                 inverse => inverse,
             },
         };
-        Ok(Self { data, batch_sizes, sorted_indices, unsorted_indices, offsets })
+        Ok(Self { batch_sizes, sorted_indices, unsorted_indices, offsets })
     }
 
-    /// The rows, `[sum(batch_sizes), *]`.
-    pub fn data(&self) -> &Tensor<E> {
-        &self.data
+    /// Number of rows of all steps.
+    pub fn rows(&self) -> usize {
+        self.offsets[self.offsets.len() - 1]
     }
 
     /// Number of sequences that have each step.
@@ -92,24 +80,77 @@ impl<E: Element> PackedSequence<E> {
         (0..batch).map(|b| length(self.unsorted_indices.as_ref().map_or(b, |u| u[b]))).collect()
     }
 
-    /// The same sequences with other rows, as many.
-    pub(crate) fn with_data(&self, data: Tensor<E>) -> Self {
-        Self {
-            data,
-            batch_sizes: self.batch_sizes.clone(),
-            sorted_indices: self.sorted_indices.clone(),
-            unsorted_indices: self.unsorted_indices.clone(),
-            offsets: self.offsets.clone(),
-        }
-    }
-
     pub(crate) fn batch(&self) -> Batch<'_> {
         Batch::Ragged { rows: self.batch_sizes[0], offsets: &self.offsets }
     }
 
-    /// The row of `data` that holds step `t` of the caller's sequence `b`.
+    /// The row that holds step `t` of the caller's sequence `b`.
     fn row(&self, t: usize, b: usize) -> usize {
         self.offsets[t] + self.unsorted_indices.as_ref().map_or(b, |unsorted| unsorted[b])
+    }
+}
+
+/// Sequences of different lengths without padding, as PyTorch's `PackedSequence`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackedSequence<E> {
+    data: Tensor<E>,
+    packing: Packing,
+}
+
+impl<E: Element> PackedSequence<E> {
+    /// A packed sequence of existing parts: `data: [sum(batch_sizes), *]`, and the arguments of
+    /// [`Packing::new`].
+    ///
+    /// # Errors
+    /// [`Error::InconsistentPack`] if the parts contradict one another.
+    pub fn new(
+        data: Tensor<E>,
+        batch_sizes: Vec<usize>,
+        sorted_indices: Option<Vec<usize>>,
+    ) -> Result<Self, Error> {
+        Self::with_packing(data, Packing::new(batch_sizes, sorted_indices)?)
+    }
+
+    /// `data: [rows, *]` packed as `packing` says.
+    ///
+    /// # Errors
+    /// [`Error::InconsistentPack`] if it says another number of rows.
+    pub fn with_packing(data: Tensor<E>, packing: Packing) -> Result<Self, Error> {
+        if data.shape().first() != Some(&packing.rows()) {
+            let reason = "data does not have as many rows as batch_sizes add up to";
+            return Err(Error::InconsistentPack { reason });
+        }
+        Ok(Self { data, packing })
+    }
+
+    /// The rows, `[sum(batch_sizes), *]`.
+    pub fn data(&self) -> &Tensor<E> {
+        &self.data
+    }
+
+    /// How they are packed.
+    pub fn packing(&self) -> &Packing {
+        &self.packing
+    }
+
+    /// As [`Packing::batch_sizes`].
+    pub fn batch_sizes(&self) -> &[usize] {
+        self.packing.batch_sizes()
+    }
+
+    /// As [`Packing::sorted_indices`].
+    pub fn sorted_indices(&self) -> Option<&[usize]> {
+        self.packing.sorted_indices()
+    }
+
+    /// As [`Packing::unsorted_indices`].
+    pub fn unsorted_indices(&self) -> Option<&[usize]> {
+        self.packing.unsorted_indices()
+    }
+
+    /// As [`Packing::lengths`].
+    pub fn lengths(&self) -> Vec<usize> {
+        self.packing.lengths()
     }
 }
 
@@ -208,7 +249,7 @@ pub fn pad_packed_sequence<E: Element>(
     padding_value: E,
     total_length: Option<usize>,
 ) -> Result<(Tensor<E>, Vec<usize>), Error> {
-    let longest = sequence.batch_sizes.len();
+    let longest = sequence.batch_sizes().len();
     let steps = total_length.unwrap_or(longest);
     if steps < longest {
         return Err(Error::TotalLength { total_length: steps, longest });
@@ -219,7 +260,7 @@ pub fn pad_packed_sequence<E: Element>(
     let width: usize = trailing.iter().product();
     let padded = gather(steps, lengths.len(), trailing, batch_first, padding_value, |t, b, to| {
         if t < lengths[b] {
-            to.copy_from_slice(&data.data()[sequence.row(t, b) * width..][..width]);
+            to.copy_from_slice(&data.data()[sequence.packing.row(t, b) * width..][..width]);
         }
     })?;
     Ok((padded, lengths))

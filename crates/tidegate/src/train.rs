@@ -3,8 +3,8 @@
 
 use crate::backward::BackJob;
 use crate::call::state_rows;
-use crate::check::check_input;
-use crate::forward::{sequence_layout, time_major};
+use crate::check::{Dims, check_input};
+use crate::forward::{sequence_layout, sequence_rows};
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
 use crate::{Config, Element, Error, Options, Output, OutputMut, RnnBase, Tensor, View, Workspace};
@@ -29,7 +29,7 @@ impl<E> Default for Upstream<'_, E> {
 /// The derivatives of the loss by everything that entered a forward call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients<E> {
-    /// Shaped as the input.
+    /// Shaped as the input, packed as it is.
     pub input: Tensor<E>,
     /// `[D*L, B, P]`.
     pub h_0: Tensor<E>,
@@ -64,10 +64,11 @@ pub struct GradientsMut<'a, E> {
 
 impl<E: Element> Gradients<E> {
     /// Zeros, for the layer of `config` and the shapes of a forward call's results.
-    fn zeros(config: &Config, x_shape: &[usize], result: Output<E>) -> Self {
+    fn zeros(config: &Config, dims: &Dims) -> Self {
+        let result = dims.output(config);
         let zeros = |shape: &[usize]| Tensor::full(shape, E::ZERO);
         Self {
-            input: zeros(x_shape),
+            input: zeros(&dims.sequence_shape(config, config.input_size)),
             reset_h: result.h_n.clone(),
             reset_c: result.c_n.clone(),
             h_0: result.h_n,
@@ -123,7 +124,7 @@ impl<E: Element> RnnBase<E> {
         saved: &mut Saved<E>,
     ) -> Result<Output<E>, Error> {
         let x = x.into();
-        let mut result = self.empty_output(x)?;
+        let mut result = check_input(self.config(), &x, options.packing)?.output(self.config());
         let out = OutputMut {
             output: result.output.data_mut(),
             h_n: result.h_n.data_mut(),
@@ -160,7 +161,8 @@ impl<E: Element> RnnBase<E> {
         saved: &Saved<E>,
     ) -> Result<Gradients<E>, Error> {
         let x = x.into();
-        let mut gradients = Gradients::zeros(self.config(), x.shape(), self.empty_output(x)?);
+        let call = saved.call_of(self.config(), self.level())?;
+        let mut gradients = Gradients::zeros(self.config(), &call.dims);
         self.backward_into(x, upstream, saved, &mut Workspace::new(), gradients.as_mut())?;
         Ok(gradients)
     }
@@ -180,9 +182,9 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<(), Error> {
         let (x, config) = (x.into(), self.config());
         let call = saved.call_of(config, self.level())?;
-        let dims = check_input(config, &x)?;
-        if dims != call.dims {
-            let expected = call.dims.input_shape(config);
+        let dims = &call.dims;
+        let expected = dims.sequence_shape(config, config.input_size);
+        if x.shape() != expected {
             return Err(Error::Shape { tensor: "input", expected, got: x.shape().to_vec() });
         }
         check_upstream(config, call, &upstream)?;
@@ -194,13 +196,13 @@ impl<E: Element> RnnBase<E> {
         let rows = dims.rows;
         let state = |view: Option<View<'a, E>>| {
             let batched =
-                |view: View<'a, E>| if dims.unbatched { view.unsqueezed(1) } else { view };
+                |view: View<'a, E>| if dims.unbatched() { view.unsqueezed(1) } else { view };
             view.map(|view| RowsIn::new(batched(view), order))
         };
-        let sequence = |view: View<'a, E>| RowsIn::new(time_major(config, &dims, view), order);
+        let sequence = |view: View<'a, E>| sequence_rows(config, dims, &batch, view, order);
         let to_state = |to: Option<_>, size| to.map(|to| state_rows(to, rows, size, order));
         let (p, h) = (config.output_size(), config.hidden_size);
-        let layout = sequence_layout(config, &dims, config.input_size, order);
+        let layout = sequence_layout(config, dims, &batch, config.input_size, order);
         let job = BackJob {
             batch,
             saved,
@@ -285,7 +287,7 @@ fn check_gradients<E: Element>(
     let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
     let (h, c) = (scans * config.output_size(), scans * cells);
     for (tensor, to, expected) in [
-        ("gradient of input", &into.input, dims.steps * dims.rows * config.input_size),
+        ("gradient of input", &into.input, dims.sequence_rows() * config.input_size),
         ("gradient of h_0", &into.h_0, h),
         ("gradient of c_0", &into.c_0, c),
         ("gradient of the h after resets", &into.reset_h, h),

@@ -6,8 +6,8 @@ use core::cmp::Reverse;
 
 use common::Number;
 use tidegate::{
-    Config, Generator, GradientsMut, Level, Mode, Options, Output, Resets, RnnBase, Saved, State,
-    StateDict, Tensor, Upstream, View, Workspace, set_num_threads,
+    Config, Error, Generator, GradientsMut, Level, Mode, Options, Output, Resets, RnnBase, Saved,
+    State, StateDict, Tensor, Upstream, View, Workspace, pack_padded_sequence, set_num_threads,
 };
 use tidegate_reference as reference;
 use tidegate_testing::close::assert_same_bits;
@@ -518,4 +518,101 @@ fn checkpoints_change_no_bit() {
     let (rows, between) = (400 * 4, 400 * 4 * 32);
     assert_eq!(all.bytes(), 4 * (2 * rows * 6 * 32 + between));
     assert_eq!(some.bytes(), 4 * (2 * 400usize.div_ceil(32) * 4 * 2 * 32 + between));
+}
+
+/// A packed batch is the padded one without its padding: the same bits, each packed array in its layout.
+#[test]
+fn packed_sequences_have_the_gradients_of_padded_ones() {
+    let mut cuts = 0;
+    for seed in 0..300 {
+        let mut sample = Sample::<f32>::new(seed);
+        let lengths = sample.lengths.get_or_insert_with(|| vec![sample.steps; sample.batch]);
+        lengths.iter_mut().for_each(|length| *length = (*length).max(1));
+        let lengths = lengths.clone();
+        let (want, mut want_gradients) = sample.run(&sample.layer);
+
+        let pack =
+            |padded: &Tensor<f32>| pack_padded_sequence(padded, &lengths, false, false).unwrap();
+        let x = pack(&sample.x);
+        let before = sample.resets.as_ref().map(|before| {
+            let mask = before.iter().map(|&cut| f32::from(u8::from(cut))).collect();
+            let mask = Tensor::new(&[sample.steps, sample.batch, 1], mask).unwrap();
+            pack(&mask).data().data().iter().map(|&cut| cut > 0.0).collect::<Vec<bool>>()
+        });
+        cuts += before.iter().flatten().filter(|cut| **cut).count();
+        let mut generator = Generator::manual_seed(seed);
+        let options = sample.options(&mut generator);
+        let resets = options.resets.zip(before.as_ref());
+        let resets = resets.map(|(resets, before)| Resets { before, ..resets });
+        let options = Options { lengths: None, resets, ..options };
+        let mut saved = Saved::new();
+        let (output, h_n, c_n) =
+            sample.layer.forward_packed_train(&x, options, &mut saved).unwrap();
+        assert!((&h_n, &c_n) == (&want.h_n, &want.c_n), "{}", sample.name);
+        assert!(output == pack(&want.output), "{}", sample.name);
+
+        let d_output = sample.d_output.as_ref().map(&pack);
+        let d_output = d_output.as_ref().map(|packed| packed.data().into());
+        let upstream = Upstream { output: d_output, ..sample.upstream() };
+        let gradients = sample.layer.backward(x.data(), upstream, &saved).unwrap();
+        assert!(gradients.input == *pack(&want_gradients.remove(0).1).data(), "{}", sample.name);
+        let states =
+            [Some(gradients.h_0), Some(gradients.reset_h), gradients.c_0, gradients.reset_c];
+        let got = states.into_iter().flatten().chain(gradients.parameters);
+        assert!(got.eq(want_gradients.into_iter().map(|(_, want)| want)), "{}", sample.name);
+    }
+    assert!(cuts > 1000);
+}
+
+/// The states of every step are those that calls of as many steps end with, and the gates give them.
+#[test]
+fn states_of_every_step_are_the_final_ones_of_shorter_calls() {
+    for seed in 0..100 {
+        let config = Config { bidirectional: false, ..*Sample::<f32>::new(seed).config() };
+        let mut sample = Sample::<f32>::with(config, 7, 3, seed);
+        (sample.resets, sample.trains) = (None, false);
+        let lengths = sample.lengths.clone().unwrap_or_else(|| vec![sample.steps; sample.batch]);
+        let mut saved = Saved::new();
+        sample.run_with(&sample.layer, &mut saved);
+        for layer in 0..config.num_layers {
+            let hidden = config.hidden_size;
+            let gates = saved.gates(layer).unwrap();
+            let count = config.mode.gates();
+            assert_eq!(gates.shape(), [sample.steps, sample.batch, count * hidden]);
+            if !config.mode.has_cell_state() {
+                assert!(matches!(saved.cell_states(layer), Err(Error::CellState { .. })));
+                continue;
+            }
+            let cells = saved.cell_states(layer).unwrap();
+            for t in 0..sample.steps {
+                let shorter: Vec<usize> = lengths.iter().map(|&length| length.min(t + 1)).collect();
+                let mut generator = Generator::manual_seed(seed);
+                let options = Options { lengths: Some(&shorter), ..sample.options(&mut generator) };
+                let c_n = sample.layer.forward_with(&sample.x, options).unwrap().c_n.unwrap();
+                for (b, &length) in lengths.iter().enumerate() {
+                    let got = &cells.data()[(t * sample.batch + b) * hidden..][..hidden];
+                    let want = &c_n.data()[(layer * sample.batch + b) * hidden..][..hidden];
+                    let zeros = vec![0.0; hidden];
+                    let want = if t < length { want } else { &zeros };
+                    assert_same_bits(&sample.name, "cell states", &[hidden], got, want);
+                }
+            }
+        }
+    }
+    // An LSTM from zeros: c = i g in the first step, in which f has nothing to keep.
+    let mut sample = Sample::<f64>::with(Config::new(Mode::Lstm, 3, 5), 1, 1, 3);
+    (sample.lengths, sample.resets) = (None, None);
+    sample.c_0 = Some(Tensor::new(&[1, 1, 5], vec![0.0; 5]).unwrap());
+    let mut saved = Saved::new();
+    sample.run_with(&sample.layer, &mut saved);
+    let (gates, cells) = (saved.gates(0).unwrap(), saved.cell_states(0).unwrap());
+    for unit in 0..5 {
+        assert_eq!(cells.data()[unit], gates.data()[unit] * gates.data()[10 + unit]);
+    }
+    let message = |saved: &Saved<f64>| saved.gates(0).unwrap_err().to_string();
+    assert_eq!(message(&Saved::new()), "no gates of every step: no forward_train call was made");
+    let mut some = Saved::with_checkpoints(2);
+    sample.run_with(&sample.layer, &mut some);
+    let want = "no gates of every step: the call kept checkpoints instead of every step";
+    assert_eq!(message(&some), want);
 }
