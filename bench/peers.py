@@ -51,6 +51,15 @@ class Engine:
         self.process.send_signal(signal.SIGSTOP)
         return json.loads(reply)
 
+    def memory(self, key):
+        """Bytes in the process's `VmRSS` or, since the last `forget_peak`, its peak `VmHWM`."""
+        with open(f"/proc/{self.process.pid}/status") as lines:
+            return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+    def forget_peak(self):
+        with open(f"/proc/{self.process.pid}/clear_refs", "w") as file:
+            file.write("5")
+
     def close(self):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
@@ -91,6 +100,27 @@ def measure(row, threads, ours, peers, rounds, versions):
     return record
 
 
+def memory(row, threads, ours, peers):
+    """Bytes at the peak of a training call of each engine, in a new process, above those after a tiny row."""
+    tiny = {**row, "I": 4, "H": 4, "T": 2, "B": 1, "ragged": False}
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in [ours, *(peer for peer in peers if peer.name in TRAINING_PEERS)]:
+            engine = Engine(engine.name, engine.command)
+            for shape in [tiny, row]:
+                reply = (first := Engine(ours.name, ours.command)).ask(json.dumps({**shape, "threads": threads, "folder": folder, "seconds": 0}))
+                first.close()
+                engine.ask(json.dumps({**shape, "threads": threads, "folder": folder, "seconds": 0, "lengths": reply["lengths"]}))
+                engine.ask("go")
+                if shape is tiny:
+                    base = engine.memory("VmRSS")
+            engine.forget_peak()
+            engine.ask("go")
+            peaks[engine.name] = engine.memory("VmHWM") - base
+            engine.close()
+    return peaks
+
+
 def mean(ratios):
     return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else float("nan")
 
@@ -121,6 +151,11 @@ def part_summary(records):
         slower = [f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if ratio < 1]
         yield f"{title}: best peer / tidegate, geometric mean {mean(list(ratios.values())):.2f}; PyTorch / tidegate {mean(torch):.2f}"
         yield f"  slower than the best peer on {len(slower)} of {len(ratios)} rows" + (": " + ", ".join(slower) if slower else "")
+    peaks = [(record["name"], record["peak_bytes"]) for record in records if len(record.get("peak_bytes", {})) > 1]
+    if peaks:
+        ratios = [bytes["torch"] / bytes["tidegate"] for _, bytes in peaks]
+        more = sorted({name for (name, _), ratio in zip(peaks, ratios) if ratio < 1})
+        yield f"peak memory of PyTorch / tidegate: geometric mean {mean(ratios):.2f}, least {min(ratios):.2f}; more than PyTorch's: {', '.join(more) or 'none'}"
     for threads in sorted({record["threads"] for record in records}):
         percents = [r["percent"] for r in records if r["threads"] == threads and r["H"] >= 16]
         near = sum(percent >= 85 for percent in percents)
@@ -161,6 +196,8 @@ def main():
         for row in rows:
             for threads in options.threads:
                 record = measure(row, threads, ours, peers, options.rounds, versions)
+                if row["mode"] == "train" and threads == options.threads[0]:
+                    record["peak_bytes"] = memory(row, threads, ours, peers)
                 records.append(record)
                 times = " ".join(f"{record['peers'][name]:12.1f}" if name in record["peers"] else f"{'-':>12}" for name in names)
                 ratio = min(record["peers"].values(), default=math.nan) / record["us"]

@@ -200,6 +200,11 @@ impl<E: Element> RnnBase<E> {
         names.zip(&self.shared.parameters)
     }
 
+    /// The parameters, in the order of [`Config::parameters`].
+    pub fn parameters(&self) -> &[Tensor<E>] {
+        &self.shared.parameters
+    }
+
     /// A copy of the parameters under PyTorch's names.
     pub fn state_dict(&self) -> StateDict<E> {
         self.named_parameters().map(|(name, tensor)| (name, tensor.clone())).collect()

@@ -1,0 +1,92 @@
+//! What a forward call in training keeps, as a Python object, and the memory of calls.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use tidegate::{Element, Workspace};
+
+/// What calls of a layer have left, for later ones: a training step needs as much as the one before it.
+#[derive(Debug, Default)]
+pub(crate) struct Pool<E>(Mutex<Vec<Memory<E>>>);
+
+/// As many calls' memory is kept at most.
+const KEPT: usize = 2;
+
+/// What one call works in.
+#[derive(Debug, Default)]
+pub(crate) struct Memory<E> {
+    pub(crate) workspace: Workspace<E>,
+    pub(crate) saved: tidegate::Saved<E>,
+}
+
+impl<E: Element> Pool<E> {
+    pub(crate) fn lend(&self) -> Memory<E> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    pub(crate) fn take_back(&self, memory: Memory<E>) {
+        let mut kept = lock(&self.0);
+        if kept.len() < KEPT {
+            kept.push(memory);
+        }
+    }
+}
+
+/// Locks `mutex`, also after a panic: what it holds is always whole.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What one forward call keeps for the way back.
+#[pyclass(frozen, module = "tidegate._core")]
+pub(crate) struct Saved(pub(crate) Kept);
+
+/// By the type of its numbers.
+pub(crate) enum Kept {
+    F32(Loan<f32>),
+    F64(Loan<f64>),
+}
+
+/// Memory on loan; none once it was given back.
+pub(crate) struct Loan<E: Element> {
+    memory: Mutex<Option<Memory<E>>>,
+    pool: Arc<Pool<E>>,
+}
+
+impl<E: Element> Loan<E> {
+    pub(crate) fn new(memory: Memory<E>, pool: &Arc<Pool<E>>) -> Self {
+        Self { memory: Mutex::new(Some(memory)), pool: Arc::clone(pool) }
+    }
+
+    /// Calls `f` with the memory.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Memory<E>) -> PyResult<T>) -> PyResult<T> {
+        match lock(&self.memory).as_mut() {
+            Some(memory) => f(memory),
+            None => Err(PyRuntimeError::new_err("what forward has saved was given back already")),
+        }
+    }
+
+    fn give_back(&self) {
+        if let Some(memory) = lock(&self.memory).take() {
+            self.pool.take_back(memory);
+        }
+    }
+}
+
+impl<E: Element> Drop for Loan<E> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+#[pymethods]
+impl Saved {
+    /// Gives the memory back before the object dies.
+    fn release(&self) {
+        match &self.0 {
+            Kept::F32(loan) => loan.give_back(),
+            Kept::F64(loan) => loan.give_back(),
+        }
+    }
+}

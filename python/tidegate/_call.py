@@ -1,0 +1,196 @@
+"""One call of our kernels on PyTorch's tensors, forward and backward.
+
+``Config`` says which layers; ``run`` computes them, in eager mode by a direct call and under ``torch.compile`` and its kin by
+an operator (``_ops.py``) that those can trace.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, _VF
+
+from . import _core
+
+STOCK = {"LSTM": _VF.lstm, "GRU": _VF.gru, "RNN_TANH": _VF.rnn_tanh, "RNN_RELU": _VF.rnn_relu}
+
+
+class Config(NamedTuple):
+    """A stack of layers, and the type of its numbers."""
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    proj_size: int
+    double: bool
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+
+class Extra(NamedTuple):
+    """What a call takes beside input, state and weights."""
+
+    batch_sizes: Optional[Tensor] = None
+    lengths: Optional[Tensor] = None
+    resets: Optional[Tensor] = None
+
+
+# Layers by their configuration and the addresses of their weights; those of weights that are gone wait for others.
+_layers: "OrderedDict[tuple, _core.Layer]" = OrderedDict()
+_spare: "dict[Config, list[_core.Layer]]" = {}
+MOST_LAYERS, MOST_SPARE = 256, 2
+
+
+def _forget(key: tuple) -> None:
+    layer = _layers.pop(key, None)
+    if layer is not None:
+        spare = _spare.setdefault(key[0], [])
+        if len(spare) < MOST_SPARE:
+            spare.append(layer)
+
+
+def _layer(config: Config, weights, addresses: "list[int]"):
+    """Our layer for these weights. Its copy of them is compared with them in every call."""
+    key = (config, *addresses)
+    layer = _layers.get(key)
+    if layer is None:
+        spare = _spare.get(config)
+        layer = spare.pop() if spare else _core.Layer(*config)
+        _layers[key] = layer
+        weakref.finalize(weights[0], _forget, key).atexit = False
+        if len(_layers) > MOST_LAYERS:
+            _layers.popitem(last=False)
+    return layer
+
+
+def _described(tensor: Tensor):
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
+def _block(tensor: "Tensor | None"):
+    return None if tensor is None else (tensor.data_ptr(), tensor.numel())
+
+
+def _list(tensor: "Tensor | None"):
+    return None if tensor is None else tensor.tolist()
+
+
+def forward(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights, train: bool):
+    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``."""
+    contiguous = [weight.contiguous() for weight in weights]
+    addresses = [weight.data_ptr() for weight in contiguous]
+    resets = None if extra.resets is None else extra.resets.contiguous()
+    output = x.new_empty((*x.shape[:-1], config.directions * config.output_size))
+    h_n = torch.empty_like(h, memory_format=torch.contiguous_format)
+    c_n = None if c is None else torch.empty_like(c, memory_format=torch.contiguous_format)
+    saved = _layer(config, weights, addresses).forward(
+        addresses,
+        _described(x),
+        (_described(h), None if c is None else _described(c)),
+        (_block(output), _block(h_n), _block(c_n)),
+        _list(extra.lengths),
+        _list(extra.batch_sizes),
+        _block(resets),
+        torch.get_num_threads(),
+        train,
+    )
+    return output, h_n, c_n, saved
+
+
+def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", weights, upstream, wanted):
+    """The gradients of ``[x, h, c, *weights]`` that are ``wanted``, else None."""
+    contiguous = [weight.contiguous() for weight in weights]
+    addresses = [weight.data_ptr() for weight in contiguous]
+    gradients = [
+        torch.empty(tensor.shape, dtype=x.dtype) if want and tensor is not None else None
+        for tensor, want in zip((x, h, c, *weights), wanted)
+    ]
+    blocks = [_block(gradient) for gradient in gradients]
+    _layer(config, weights, addresses).backward(
+        addresses,
+        saved,
+        _described(x),
+        [None if d is None else _described(d) for d in upstream],
+        blocks[:3],
+        blocks[3:] if any(blocks[3:]) else [],
+        torch.get_num_threads(),
+    )
+    return gradients
+
+
+def stock(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights):
+    """The same call by PyTorch's own function."""
+    hx = h if c is None else (h, c)
+    options = (config.bias, config.num_layers, 0.0, False, config.bidirectional)
+    if extra.batch_sizes is not None:
+        return STOCK[config.mode](x, extra.batch_sizes, hx, weights, *options)
+    return STOCK[config.mode](x, hx, weights, *options, False)
+
+
+# Whether the graph that is being gone back through is kept for another time.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+
+
+class Function(torch.autograd.Function):
+    """The call as a node of the graph."""
+
+    @staticmethod
+    def forward(ctx, config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", *weights: Tensor):
+        output, h_n, c_n, ctx.kept = forward(config, extra, x, h, c, weights, True)
+        ctx.save_for_backward(x, h, c, *weights)
+        ctx.config, ctx.extra = config, extra
+        ctx.set_materialize_grads(False)
+        return (output, h_n) if c_n is None else (output, h_n, c_n)
+
+    @staticmethod
+    def backward(ctx, d_output, d_h, d_c=None):
+        x, h, c, *weights = ctx.saved_tensors
+        wanted, upstream = ctx.needs_input_grad[2:], (d_output, d_h, d_c)
+        if torch.is_grad_enabled():
+            return None, None, *_differentiable(ctx.config, ctx.extra, (x, h, c, *weights), upstream, wanted)
+        if all(d is None for d in upstream):
+            return (None,) * (5 + len(weights))
+        upstream = [d if d is None or d.device.type == "cpu" and d.dtype == x.dtype else d.to(x) for d in upstream]
+        gradients = backward(ctx.config, ctx.kept, x, h, c, weights, upstream, wanted)
+        if not _keeps_graph():
+            ctx.kept.release()
+        return None, None, *gradients
+
+
+def _differentiable(config, extra, tensors, upstream, wanted):
+    """The gradients as functions of the tensors, for a second way back: by PyTorch's own call."""
+    if extra.lengths is not None or extra.resets is not None:
+        raise RuntimeError("tidegate: double backward is not supported with lengths or resets")
+    # Aliases: a weight may be a function of the input, and each stands for itself here.
+    x, h, c, *weights = tensors = [None if t is None else t.view_as(t) for t in tensors]
+    results = [(result, d) for result, d in zip(stock(config, extra, x, h, c, weights), upstream) if d is not None]
+    asked = [t for t, want in zip(tensors, wanted) if want and t is not None]
+    gradients = iter(
+        torch.autograd.grad([r for r, _ in results], asked, [d for _, d in results], create_graph=True, allow_unused=True)
+    )
+    return [next(gradients) if want and t is not None else None for t, want in zip(tensors, wanted)]
+
+
+def run(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights, traced: bool):
+    """Output, ``h_n``, and ``c_n`` of an LSTM; ``x: [T, B, I]``, or ``[rows, I]`` with ``batch_sizes``."""
+    if traced:
+        from . import _ops
+
+        return _ops.run(config, extra, x, h, c, weights)
+    tensors = (x, h, *weights) if c is None else (x, h, c, *weights)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return Function.apply(config, extra, x, h, c, *weights)
+    output, h_n, c_n, _ = forward(config, extra, x, h, c, weights, False)
+    return (output, h_n) if c_n is None else (output, h_n, c_n)

@@ -1,0 +1,229 @@
+"""``torch.nn``'s recurrent layers and cells, computed by tidegate: drop-ins with PyTorch's arguments, attributes and errors.
+
+Each runs the code of PyTorch's own class, in which the function that does the arithmetic is replaced by ours (``_vf.py``).
+"""
+
+from __future__ import annotations
+
+import types
+from typing import Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import rnn as stock
+
+from . import _call, _vf
+from ._call import Extra
+
+__all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "convert", "restore"]
+
+
+def _ours(function):
+    """PyTorch's function with ours in place of its arithmetic."""
+    namespace = {**stock.__dict__, "_VF": _vf}
+    made = types.FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__)
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
+_lstm_forward, _gru_forward, _rnn_forward = map(_ours, (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward))
+
+
+class RNNBase(stock.RNNBase):
+    """What LSTM, GRU and RNN have in common: ``torch.nn.RNNBase``, and arguments of a call that PyTorch does not have."""
+
+    def _with_extra(self, x, hx, lengths, resets, return_cells):
+        """A call with ``lengths``, ``resets`` or ``return_cells``."""
+        if isinstance(x, nn.utils.rnn.PackedSequence):
+            raise TypeError("lengths, resets and return_cells are for tensors: a PackedSequence has lengths of its own")
+        if x.dim() not in (2, 3):
+            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {x.dim()}D instead")
+        self._update_flat_weights()
+        alone = x.dim() == 2
+        batch_first = self.batch_first and not alone
+        if alone:
+            x = x.unsqueeze(1)
+            if hx is not None:
+                hx = tuple(part.unsqueeze(1) for part in hx) if self.mode == "LSTM" else hx.unsqueeze(1)
+        steps, batch = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
+        state = self._state(x, hx, batch)
+        extra = Extra(None, _lengths(lengths, steps, batch), _resets(resets, steps, batch, batch_first, alone))
+        arguments = (self.mode, x, state, self._flat_weights, self.bias, self.num_layers, self.bidirectional, batch_first)
+        called = _vf.prepare(*arguments, extra)
+        if called is None:
+            raise RuntimeError(
+                "lengths, resets and return_cells need an input of the sizes and type of the layer, float32 or float64 on the CPU; "
+                f"got {tuple(x.shape)} of {x.dtype} on {x.device} for {self}"
+            )
+        dropout = self.dropout if self.training else 0.0
+        results = _vf.layers(called[0], extra, x, state, self._flat_weights, dropout, batch_first, called[1])
+        cells = self._cells(called[0], extra, x, state, batch_first) if return_cells else None
+        if alone:
+            results = [part.squeeze(1) for part in results]
+            cells = cells and [layer.squeeze(1) for layer in cells]
+        hidden = tuple(results[1:]) if self.mode == "LSTM" else results[1]
+        return (results[0], hidden) if cells is None else (results[0], hidden, cells)
+
+    def _state(self, x, hx, batch):
+        scans = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = [self.proj_size or self.hidden_size] + ([self.hidden_size] if self.mode == "LSTM" else [])
+        if hx is None:
+            return [torch.zeros(scans, batch, size, dtype=x.dtype, device=x.device) for size in sizes]
+        state = list(hx) if self.mode == "LSTM" else [hx]
+        for k, (part, size) in enumerate(zip(state, sizes)):
+            name = f"hidden[{k}]" if self.mode == "LSTM" else "hidden"
+            self.check_hidden_size(part, (scans, batch, size), f"Expected {name} size {{}}, got {{}}")
+        return state
+
+    def _cells(self, config, extra, x, state, batch_first):
+        """The cell states of every step, of each layer a tensor laid out as the output; without gradient."""
+        if self.mode != "LSTM":
+            raise RuntimeError(f"return_cells: {self._get_name()} has no cell state")
+        if self.training and self.dropout and self.num_layers > 1:
+            raise RuntimeError("return_cells: not with dropout in training, whose masks are drawn once")
+        with torch.no_grad():
+            x = (x.transpose(0, 1) if batch_first else x).detach()
+            saved = _call.forward(config, extra, x, *state, self._flat_weights, True)[-1]
+            layer = _core_layer(config, self._flat_weights)
+            found = []
+            for k in range(config.num_layers):
+                cells = torch.empty((*x.shape[:2], config.directions * config.hidden_size), dtype=x.dtype)
+                layer.cell_states(saved, k, (cells.data_ptr(), cells.numel()))
+                found.append(cells.transpose(0, 1) if batch_first else cells)
+            return found
+
+
+def _core_layer(config, weights):
+    contiguous = [weight.contiguous() for weight in weights]
+    return _call._layer(config, contiguous, [weight.data_ptr() for weight in contiguous])
+
+
+def _lengths(lengths, steps: int, batch: int) -> "Tensor | None":
+    if lengths is None:
+        return None
+    lengths = torch.as_tensor(lengths, dtype=torch.int64, device="cpu")
+    if lengths.shape != (batch,):
+        raise ValueError(f"Expected lengths of shape ({batch},), got {tuple(lengths.shape)}")
+    if not torch.compiler.is_compiling() and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise ValueError(f"Expected lengths from 0 to {steps}, got {lengths.tolist()}")
+    return lengths
+
+
+def _resets(resets, steps: int, batch: int, batch_first: bool, alone: bool) -> "Tensor | None":
+    if resets is None:
+        return None
+    resets = torch.as_tensor(resets, device="cpu")
+    if resets.dtype != torch.bool:
+        raise TypeError(f"Expected resets of dtype torch.bool, got {resets.dtype}")
+    resets = resets.unsqueeze(1) if alone and resets.dim() == 1 else resets
+    expected = (batch, steps) if batch_first else (steps, batch)
+    if resets.shape != expected:
+        raise ValueError(f"Expected resets of shape {expected}, got {tuple(resets.shape)}")
+    return resets.transpose(0, 1) if batch_first else resets
+
+
+class LSTM(RNNBase):
+    """``torch.nn.LSTM``, computed by tidegate."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__("LSTM", *args, **kwargs)
+
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
+
+    def forward(self, input, hx=None, lengths=None, resets=None, return_cells: bool = False):
+        """As ``torch.nn.LSTM``: ``output, (h_n, c_n)``.
+
+        ``lengths: [B]`` gives the steps of each sequence, zero allowed, without a PackedSequence; the output past them is zero.
+        ``resets: [T, B]`` (``[B, T]`` if ``batch_first``) of bool says where the state is set to zero before a step. With
+        ``return_cells`` a third result is ``c`` of every step: of each layer a tensor ``[T, B, D*H]``, without gradient.
+        """
+        if lengths is None and resets is None and not return_cells:
+            return _vf.direct(self, input, hx) or _lstm_forward(self, input, hx)
+        return self._with_extra(input, hx, lengths, resets, return_cells)
+
+
+class GRU(RNNBase):
+    """``torch.nn.GRU``, computed by tidegate."""
+
+    def __init__(self, *args, **kwargs):
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        super().__init__("GRU", *args, **kwargs)
+
+    def forward(self, input, hx=None, lengths=None, resets=None):
+        """As ``torch.nn.GRU``: ``output, h_n``; ``lengths`` and ``resets`` as in :class:`LSTM`."""
+        if lengths is None and resets is None:
+            return _vf.direct(self, input, hx) or _gru_forward(self, input, hx)
+        return self._with_extra(input, hx, lengths, resets, False)
+
+
+class RNN(RNNBase):
+    """``torch.nn.RNN``, computed by tidegate."""
+
+    def __init__(self, *args, **kwargs):
+        if "proj_size" in kwargs:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if len(args) > 3:
+            self.nonlinearity = args[3]
+            args = args[:3] + args[4:]
+        else:
+            self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
+        super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
+
+    def forward(self, input, hx=None, lengths=None, resets=None):
+        """As ``torch.nn.RNN``: ``output, h_n``; ``lengths`` and ``resets`` as in :class:`LSTM`."""
+        if lengths is None and resets is None:
+            return _vf.direct(self, input, hx) or _rnn_forward(self, input, hx)
+        return self._with_extra(input, hx, lengths, resets, False)
+
+
+class LSTMCell(nn.LSTMCell):
+    """``torch.nn.LSTMCell``, computed by tidegate."""
+
+    forward = _ours(nn.LSTMCell.forward)
+
+
+class GRUCell(nn.GRUCell):
+    """``torch.nn.GRUCell``, computed by tidegate."""
+
+    forward = _ours(nn.GRUCell.forward)
+
+
+class RNNCell(nn.RNNCell):
+    """``torch.nn.RNNCell``, computed by tidegate."""
+
+    forward = _ours(nn.RNNCell.forward)
+
+
+_OURS = {
+    nn.LSTM: LSTM,
+    nn.GRU: GRU,
+    nn.RNN: RNN,
+    nn.LSTMCell: LSTMCell,
+    nn.GRUCell: GRUCell,
+    nn.RNNCell: RNNCell,
+}
+_STOCK = {ours: theirs for theirs, ours in _OURS.items()}
+
+
+def _swap(model: nn.Module, classes) -> nn.Module:
+    for module in model.modules():
+        module.__class__ = classes.get(type(module), type(module))
+    return model
+
+
+def convert(model: nn.Module) -> nn.Module:
+    """Makes every stock recurrent layer and cell of ``model`` ours, in place; returns ``model``.
+
+    The modules stay the same objects, with their parameters, hooks and names.
+    """
+    return _swap(model, _OURS)
+
+
+def restore(model: nn.Module) -> nn.Module:
+    """Undoes :func:`convert`."""
+    return _swap(model, _STOCK)
