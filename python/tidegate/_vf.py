@@ -131,7 +131,7 @@ def fits(config: Config, x, state, weights, batch, traced: bool) -> bool:
         return False
     if traced:
         ordinary = all(tensor.dtype == x.dtype and tensor.device.type == "cpu" for tensor in (x, *state, *weights))
-        return ordinary and all(weight.shape == shape for weight, shape in zip(weights, shapes(config)))
+        return ordinary and all(weight.shape == shape for weight, shape in zip(weights, shapes.__wrapped__(config)))
     dtype = x.dtype
     for weight, shape in zip(weights, shapes(config)):
         if weight.shape != shape or weight.dtype is not dtype or type(weight) not in PLAIN or weight.is_neg() or not weight.is_cpu:

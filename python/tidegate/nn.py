@@ -1,12 +1,9 @@
 """``torch.nn``'s recurrent layers and cells, computed by tidegate: drop-ins with PyTorch's arguments, attributes and errors.
 
-Each runs the code of PyTorch's own class, in which the function that does the arithmetic is replaced by ours (``_vf.py``).
+Each runs the code of PyTorch's own class, in which the function that does the arithmetic is replaced by ours (``_stock.py``, ``_vf.py``).
 """
 
 from __future__ import annotations
-
-import types
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +11,12 @@ from torch.nn.modules import rnn as stock
 
 from . import _call, _vf
 from ._call import Extra
+from ._stock import ours
 
 __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "convert", "restore"]
 
 
-def _ours(function):
-    """PyTorch's function with ours in place of its arithmetic."""
-    namespace = {**stock.__dict__, "_VF": _vf}
-    made = types.FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, function.__closure__)
-    made.__kwdefaults__ = function.__kwdefaults__
-    return made
-
-
-_lstm_forward, _gru_forward, _rnn_forward = map(_ours, (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward))
+_lstm_forward, _gru_forward, _rnn_forward = map(ours, (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward))
 
 
 class RNNBase(stock.RNNBase):
@@ -184,19 +174,19 @@ class RNN(RNNBase):
 class LSTMCell(nn.LSTMCell):
     """``torch.nn.LSTMCell``, computed by tidegate."""
 
-    forward = _ours(nn.LSTMCell.forward)
+    forward = ours(nn.LSTMCell.forward)
 
 
 class GRUCell(nn.GRUCell):
     """``torch.nn.GRUCell``, computed by tidegate."""
 
-    forward = _ours(nn.GRUCell.forward)
+    forward = ours(nn.GRUCell.forward)
 
 
 class RNNCell(nn.RNNCell):
     """``torch.nn.RNNCell``, computed by tidegate."""
 
-    forward = _ours(nn.RNNCell.forward)
+    forward = ours(nn.RNNCell.forward)
 
 
 _OURS = {

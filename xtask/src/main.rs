@@ -12,7 +12,8 @@ The project's chores.
 
 usage: cargo xtask COMMAND
 
-  test               every Rust test and doctest, then the fixtures against PyTorch
+  test               every Rust test and doctest, the fixtures against PyTorch, and the Python package, which
+                     is built into target/python-package
   fixtures           ask PyTorch again and write fixtures/ and the demo's files
   fixtures --check   ask PyTorch again and compare with what is there
   bench              the grid of shapes against the limit of the machine; takes the options of

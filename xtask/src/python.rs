@@ -10,7 +10,7 @@ const PYTORCH: &str = "2.13.0";
 
 /// Prints the version of PyTorch, and fails without any of the packages of fixtures/requirements.txt.
 const PROBE: &str =
-    "import numpy, safetensors.numpy, torch; print(torch.__version__.split('+')[0])";
+    "import expecttest, numpy, pytest, safetensors.numpy, torch; print(torch.__version__.split('+')[0])";
 
 /// A Python that has the packages of fixtures/requirements.txt.
 pub(crate) struct Python(PathBuf);
@@ -64,6 +64,21 @@ impl Python {
         // No __pycache__ in the checkout; lines as they come, also in a pipe.
         command.args(["-B", "-u"]).arg("fixtures/generate.py").args(arguments).current_dir(root());
         run(&mut command)
+    }
+
+    /// Builds the Python package as a user would, into a folder of its own, and runs its tests.
+    ///
+    /// # Errors
+    /// If it cannot be built, or a test fails.
+    pub(crate) fn package(&self) -> Result<(), String> {
+        let folder = target().join("python-package");
+        let mut install = Command::new(&self.0);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+        install.args(["--no-deps", "--upgrade", "--target"]).arg(&folder).arg(".");
+        run(install.current_dir(root()).stdin(Stdio::null()))?;
+        let mut tests = Command::new(&self.0);
+        tests.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "python/tests"]);
+        run(tests.current_dir(root()).env("PYTHONPATH", folder).stdin(Stdio::null()))
     }
 }
 

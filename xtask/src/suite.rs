@@ -25,11 +25,12 @@ pub(crate) fn test() -> Result<(), String> {
     let counts = rust_tests()?;
     if let Some(python) = &python {
         python.fixtures(&["--check"])?;
+        python.package()?;
     }
 
     let ran = |there: bool, what: &str| format!("{what} {}", if there { "yes" } else { "NOT RUN" });
     println!(
-        "xtask test: {} tests and doctests passed, {} ignored; fixtures against PyTorch: {}; {}",
+        "xtask test: {} tests and doctests passed, {} ignored; fixtures and Python package against PyTorch: {}; {}",
         counts.passed,
         counts.ignored,
         if python.is_some() { "checked" } else { "NOT RUN" },

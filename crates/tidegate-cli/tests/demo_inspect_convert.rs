@@ -69,7 +69,7 @@ fn inspect_lists_the_layers() {
     // 2 directions: w_ih 20 x 3, w_hh 20 x 2, two biases of 20, w_hr 2 x 5.
     let encoder = stdout.lines().find(|line| line.starts_with("encoder ")).unwrap();
     for part in
-        ["LSTM(3, 5, bidirectional=True, proj_size=2)", "300 parameters", "1,200 bytes", "float32"]
+        ["LSTM(3, 5, proj_size=2, bidirectional=True)", "300 parameters", "1,200 bytes", "float32"]
     {
         assert!(encoder.contains(part), "{part}: {stdout}");
     }
@@ -93,7 +93,7 @@ fn inspect_as_json_is_an_array_of_objects() {
         layers[1],
         json!({
             "prefix": "encoder.", "kind": "LSTM", "cell": false,
-            "constructor": "LSTM(3, 5, bidirectional=True, proj_size=2)",
+            "constructor": "LSTM(3, 5, proj_size=2, bidirectional=True)",
             "input_size": 3, "hidden_size": 5, "num_layers": 1, "bias": true, "bidirectional": true,
             "proj_size": 2, "parameters": 300, "bytes": 1200, "dtype": "float32",
         })

@@ -187,6 +187,10 @@ impl Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}({}, {}", self.mode.name(), self.input_size, self.hidden_size)?;
+        // The order in which PyTorch prints them.
+        if self.proj_size != 0 {
+            write!(f, ", proj_size={}", self.proj_size)?;
+        }
         if self.num_layers != 1 {
             write!(f, ", num_layers={}", self.num_layers)?;
         }
@@ -204,9 +208,6 @@ impl fmt::Display for Config {
         }
         if self.bidirectional {
             write!(f, ", bidirectional=True")?;
-        }
-        if self.proj_size != 0 {
-            write!(f, ", proj_size={}", self.proj_size)?;
         }
         write!(f, ")")
     }
@@ -240,6 +241,15 @@ mod tests {
             let error = config.validate().expect_err(message).to_string();
             assert!(error.contains(message), "{error}");
         }
+    }
+
+    #[test]
+    fn prints_as_pytorch_does() {
+        let config = Config { num_layers: 2, bias: false, batch_first: true, dropout: 0.25, ..lstm() };
+        let config = Config { bidirectional: true, proj_size: 2, ..config };
+        let want = "LSTM(3, 4, proj_size=2, num_layers=2, bias=False, batch_first=True, dropout=0.25, \
+                    bidirectional=True)";
+        assert_eq!(config.to_string(), want);
     }
 
     #[test]
