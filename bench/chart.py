@@ -1,4 +1,4 @@
-"""Draws FOLDER/results.json as FOLDER/chart.svg.
+"""Draws FOLDER/results.json as FOLDER/chart.svg, and FOLDER/python.json as FOLDER/python.svg.
 
     python chart.py FOLDER
 
@@ -27,7 +27,7 @@ def best(rows):
     return times
 
 
-def draw(results):
+def draw(results, title):
     names = list(dict.fromkeys(row["name"] for row in results["rows"]))
     height = TOP + LINE * len(names) + 30
     at = lambda ratio: LEFT + (WIDTH - LEFT - RIGHT) * (math.log2(min(max(ratio, 0.5), MOST)) + 1) / (math.log2(MOST) + 1)
@@ -35,7 +35,7 @@ def draw(results):
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="11">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        text(10, 18, "Time of other libraries over tidegate's, each at its best of one and two threads", 'font-size="14"'),
+        text(10, 18, title, 'font-size="14"'),
         text(10, 34, results["cpu"] + "; h: hidden size, t: steps, b: batch, bi: bidirectional, 2x: two layers", 'fill="#555"'),
     ]
     x = 14
@@ -62,9 +62,21 @@ def draw(results):
     return "\n".join(lines + ["</svg>", ""])
 
 
+def of_python(results):
+    """The same with our Python package's time in place of the Rust call's."""
+    return {**results, "rows": [{**row, "us": row["python_us"]} for row in results["rows"]]}
+
+
+CHARTS = [
+    ("results.json", "chart.svg", dict, "Time of other libraries over tidegate's, each at its best of one and two threads"),
+    ("python.json", "python.svg", of_python, "Time of torch.nn over tidegate.nn's, in PyTorch, each at its best of one and two threads"),
+]
+
 if __name__ == "__main__":
     folder = sys.argv[1]
-    with open(os.path.join(folder, "results.json")) as file:
-        results = json.load(file)
-    with open(os.path.join(folder, "chart.svg"), "w") as file:
-        file.write(draw(results))
+    for data, chart, shown, title in CHARTS:
+        if os.path.exists(os.path.join(folder, data)):
+            with open(os.path.join(folder, data)) as file:
+                results = json.load(file)
+            with open(os.path.join(folder, chart), "w") as file:
+                file.write(draw(shown(results), title))

@@ -1,6 +1,6 @@
 """Runs rows of the grid in one other library, for peers.py.
 
-    python engines.py torch|onnxruntime|openvino
+    python engines.py torch|onnxruntime|openvino|tidegate.nn
 
 Speaks the protocol of tidegate-bench-worker: a line with a JSON object prepares a row from the files
 in its folder (raw float32: `x`, the parameters by name, our `answer`; and `model.onnx`), and `go`
@@ -8,6 +8,7 @@ times a round. The reply to the first is {"calls": K, "difference": largest diff
 {"skip": reason}, to the second the seconds of one call.
 """
 
+import importlib.metadata
 import json
 import sys
 import time
@@ -23,7 +24,7 @@ class Torch:
     def __init__(self):
         import torch
 
-        self.torch = torch
+        self.torch, self.modules = torch, torch.nn
         torch.set_grad_enabled(False)
         self.version = torch.__version__.split("+")[0]
 
@@ -31,7 +32,7 @@ class Torch:
         torch = self.torch
         torch.set_num_threads(row.threads)
         torch.set_grad_enabled(row.train)
-        kind = getattr(torch.nn, row.cell.upper())
+        kind = getattr(self.modules, row.cell.upper())
         module = kind(row.I, row.H, row.L, bidirectional=row.D == 2).eval()
         for name, tensor in module.named_parameters():
             tensor.data.copy_(torch.from_numpy(row.read(name, list(tensor.shape))))
@@ -70,7 +71,7 @@ class Torch:
 
     def prepare_step(self, row, module, x):
         torch = self.torch
-        cell = getattr(torch.nn, row.cell.upper() + "Cell")(row.I, row.H).eval()
+        cell = getattr(self.modules, row.cell.upper() + "Cell")(row.I, row.H).eval()
         for name, tensor in cell.named_parameters():
             tensor.copy_(torch.from_numpy(row.read(name + "_l0", list(tensor.shape))))
         zeros = lambda *shape: tuple(torch.zeros(*shape) for _ in range(row.states))
@@ -207,7 +208,17 @@ class OpenVino:
         return call, reset
 
 
-ENGINES = {"torch": Torch, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
+class TidegateNn(Torch):
+    """Our own modules for PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        import tidegate
+
+        self.modules, self.version = tidegate.nn, importlib.metadata.version("tidegate")
+
+
+ENGINES = {"torch": Torch, "tidegate.nn": TidegateNn, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
 
 
 def answer(row, call, reset):

@@ -1,6 +1,7 @@
 """Measures tidegate and other libraries on the same rows, round by round in turn.
 
     python peers.py --worker PATH [--rust PATH] [--filter TEXT] [--threads 1,2] [--rounds 7] [--record]
+    python peers.py --worker PATH --python ...    our Python package, which must be installed, beside PyTorch alone
 
 Every library is a process of its own that answers the row first; one whose answer differs from ours
 by more than 1e-4 is left out, loudly. Then each in turn runs a round of about 20 ms while the
@@ -25,7 +26,7 @@ from rows import Row
 HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON_PEERS = ["torch", "onnxruntime", "openvino"]
 RUST_PEERS = ["tract", "rten", "candle", "burn"]
-TRAINING_PEERS = ["torch"]
+TRAINING_PEERS = ["torch", "tidegate.nn"]
 TOLERANCE = 1e-4
 
 
@@ -95,6 +96,8 @@ def measure(row, threads, ours, peers, rounds, versions):
                 times[engine.name].append(1e6 * engine.ask("go"))
     record["us"] = statistics.median(times.pop("tidegate"))
     record["percent"] = 100 * record["limit_us"] / record["us"]
+    if "tidegate.nn" in times:
+        record["python_us"] = statistics.median(times.pop("tidegate.nn"))
     record["peers"] = {name: statistics.median(rounds) for name, rounds in times.items()}
     record["skipped"] = skipped
     return record
@@ -105,7 +108,7 @@ def memory(row, threads, ours, peers):
     tiny = {**row, "I": 4, "H": 4, "T": 2, "B": 1, "ragged": False}
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
-        for engine in [ours, *(peer for peer in peers if peer.name in TRAINING_PEERS)]:
+        for engine in [ours, *(peer for peer in peers if peer.name in TRAINING_PEERS[:1])]:
             engine = Engine(engine.name, engine.command)
             for shape in [tiny, row]:
                 reply = (first := Engine(ours.name, ours.command)).ask(json.dumps({**shape, "threads": threads, "folder": folder, "seconds": 0}))
@@ -151,6 +154,11 @@ def part_summary(records):
         slower = [f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if ratio < 1]
         yield f"{title}: best peer / tidegate, geometric mean {mean(list(ratios.values())):.2f}; PyTorch / tidegate {mean(torch):.2f}"
         yield f"  slower than the best peer on {len(slower)} of {len(ratios)} rows" + (": " + ", ".join(slower) if slower else "")
+    overheads = [record["python_us"] - record["us"] for record in records if "python_us" in record]
+    if overheads:
+        near = [record["python_us"] <= 1.1 * record["us"] + 10 for record in records]
+        ratios = [record["peers"]["torch"] / record["python_us"] for record in records]
+        yield f"tidegate.nn: within 10 % and 10 us of the Rust call on {sum(near)} of {len(near)} rows; PyTorch / tidegate.nn: geometric mean {mean(ratios):.2f}, least {min(ratios):.2f}"
     peaks = [(record["name"], record["peak_bytes"]) for record in records if len(record.get("peak_bytes", {})) > 1]
     if peaks:
         ratios = [bytes["torch"] / bytes["tidegate"] for _, bytes in peaks]
@@ -178,6 +186,7 @@ def main():
     parser.add_argument("--filter", default="")
     parser.add_argument("--threads", default="1,2", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", default=7, type=int)
+    parser.add_argument("--python", action="store_true", help="measure the Python package")
     parser.add_argument("--record", action="store_true", help="keep the results in bench/record")
     options = parser.parse_args()
 
@@ -186,7 +195,8 @@ def main():
     if not rows:
         sys.exit(f"no row of the grid has `{options.filter}` in its name")
     ours = Engine("tidegate", [options.worker])
-    peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in PYTHON_PEERS]
+    python_peers = ["torch", "tidegate.nn"] if options.python else PYTHON_PEERS
+    peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in python_peers]
     if options.rust:
         peers += [Engine(name, [options.rust, name]) for name in RUST_PEERS]
     names = [peer.name for peer in peers]
@@ -196,10 +206,11 @@ def main():
         for row in rows:
             for threads in options.threads:
                 record = measure(row, threads, ours, peers, options.rounds, versions)
-                if row["mode"] == "train" and threads == options.threads[0]:
+                if row["mode"] == "train" and not options.python and threads == options.threads[0]:
                     record["peak_bytes"] = memory(row, threads, ours, peers)
                 records.append(record)
-                times = " ".join(f"{record['peers'][name]:12.1f}" if name in record["peers"] else f"{'-':>12}" for name in names)
+                found = {**record["peers"], "tidegate.nn": record["python_us"]} if options.python else record["peers"]
+                times = " ".join(f"{found[name]:12.1f}" if name in found else f"{'-':>12}" for name in names)
                 ratio = min(record["peers"].values(), default=math.nan) / record["us"]
                 print(f"{row['name']:{width}} {threads:7} {record['us']:10.3f} {record['percent']:8.0f} {times} {ratio:10.2f}", flush=True)
     finally:
@@ -211,8 +222,8 @@ def main():
         folder = os.path.join(HERE, "record", name)
         os.makedirs(folder, exist_ok=True)
         results = {"cpu": cpu_name(), "versions": versions, "tolerance": TOLERANCE, "rounds": options.rounds, "rows": records}
-        for file_name, train in [("results.json", False), ("training.json", True)]:
-            of_file = [row for row in records if (row["mode"] == "train") == train]
+        files = [("results.json", [row for row in records if row["mode"] != "train"]), ("training.json", [row for row in records if row["mode"] == "train"])]
+        for file_name, of_file in [("python.json", records)] if options.python else files:
             if of_file:
                 with open(os.path.join(folder, file_name), "w") as file:
                     json.dump({**results, "rows": of_file}, file, indent=1)

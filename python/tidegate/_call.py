@@ -47,6 +47,9 @@ class Extra(NamedTuple):
     resets: Optional[Tensor] = None
 
 
+NOTHING = Extra()
+CONTIGUOUS = torch.contiguous_format
+
 # Layers by their configuration and the addresses of their weights; those of weights that are gone wait for others.
 _layers: "OrderedDict[tuple, _core.Layer]" = OrderedDict()
 _spare: "dict[Config, list[_core.Layer]]" = {}
@@ -87,21 +90,31 @@ def _list(tensor: "Tensor | None"):
     return None if tensor is None else tensor.tolist()
 
 
-def forward(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights, train: bool):
-    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``."""
-    contiguous = [weight.contiguous() for weight in weights]
+def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, train: bool):
+    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``; from zeros if ``h`` is None and ``x`` 3-D."""
+    contiguous = [weight if weight.is_contiguous() else weight.contiguous() for weight in weights]
     addresses = [weight.data_ptr() for weight in contiguous]
-    resets = None if extra.resets is None else extra.resets.contiguous()
-    output = x.new_empty((*x.shape[:-1], config.directions * config.output_size))
-    h_n = torch.empty_like(h, memory_format=torch.contiguous_format)
-    c_n = None if c is None else torch.empty_like(c, memory_format=torch.contiguous_format)
+    shape, size = x.shape, config.proj_size or config.hidden_size
+    output = x.new_empty((*shape[:-1], 2 * size if config.bidirectional else size))
+    if h is None:
+        state, scans = None, config.num_layers * config.directions
+        h_n = x.new_empty((scans, shape[1], size))
+        c_n = x.new_empty((scans, shape[1], config.hidden_size)) if config.mode == "LSTM" else None
+    else:
+        state = _described(h), None if c is None else _described(c)
+        h_n = torch.empty_like(h, memory_format=CONTIGUOUS)
+        c_n = None if c is None else torch.empty_like(c, memory_format=CONTIGUOUS)
+    lengths = batch_sizes = resets = None
+    if extra is not NOTHING:
+        lengths, batch_sizes = _list(extra.lengths), _list(extra.batch_sizes)
+        resets = None if extra.resets is None else extra.resets.contiguous()
     saved = _layer(config, weights, addresses).forward(
         addresses,
         _described(x),
-        (_described(h), None if c is None else _described(c)),
+        state,
         (_block(output), _block(h_n), _block(c_n)),
-        _list(extra.lengths),
-        _list(extra.batch_sizes),
+        lengths,
+        batch_sizes,
         _block(resets),
         torch.get_num_threads(),
         train,

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from . import _call
-from ._call import Config, Extra
+from ._call import NOTHING, Config, Extra
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 PLAIN = (Tensor, Parameter)
@@ -40,7 +40,7 @@ def rnn_relu(*arguments):
 def _layers(mode: str, arguments):
     if isinstance(arguments[3], bool):
         x, hx, weights, bias, num_layers, dropout, train, bidirectional, batch_first = arguments
-        extra = Extra()
+        extra = NOTHING
     else:
         x, batch_sizes, hx, weights, bias, num_layers, dropout, train, bidirectional = arguments
         batch_first, extra = False, Extra(batch_sizes)
@@ -169,10 +169,13 @@ def direct(module, x, hx):
     if len(weights) != len(shapes(config)):
         return None
     pair = mode == "LSTM"
-    if hx is None:
+    grad = torch.is_grad_enabled()
+    if hx is None and grad:
         scans = config.num_layers * config.directions
         h = torch.zeros((scans, batch, config.output_size), dtype=x.dtype)
         state = (h, torch.zeros((scans, batch, config.hidden_size), dtype=x.dtype)) if pair else (h,)
+    elif hx is None:
+        state = ()
     elif pair:
         if type(hx) is not tuple or len(hx) != 2 or type(hx[0]) is not Tensor or type(hx[1]) is not Tensor:
             return None
@@ -183,11 +186,15 @@ def direct(module, x, hx):
         return None
     if not fits(config, x, state, weights, batch, False):
         return None
-    results = layers(config, NOTHING, x, state, weights, 0.0, module.batch_first, False)
-    return (results[0], results[1:] if pair else results[1])
+    x = x.transpose(0, 1) if module.batch_first else x
+    h, c = state if len(state) == 2 else (*state, None) if state else (None, None)
+    if grad:
+        output, *last = _call.run(config, NOTHING, x, h, c, weights, False)
+    else:
+        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False)
+    output = output.transpose(0, 1) if module.batch_first else output
+    return output, tuple(last[:2]) if pair else last[0]
 
-
-NOTHING = Extra()
 
 
 @functools.lru_cache(256)
@@ -227,10 +234,10 @@ def _cell(mode: str, stock, x, hx, weights):
     called = None
     if x.dim() == 2 and all(part.dim() == 2 for part in state) and (weights[3] is not None) == bias:
         one_step = [part.unsqueeze(0) for part in (x, *state)]
-        called = prepare(mode, one_step[0], one_step[1:], own, bias, 1, False, False, Extra())
+        called = prepare(mode, one_step[0], one_step[1:], own, bias, 1, False, False, NOTHING)
     if called is None:
         return stock(x, hx, *weights)
     config, traced = called
-    results = layers(config, Extra(), one_step[0], one_step[1:], own, 0.0, False, traced)
+    results = layers(config, NOTHING, one_step[0], one_step[1:], own, 0.0, False, traced)
     states = [part.squeeze(0) for part in results[1:]]
     return tuple(states) if mode == "LSTM" else states[0]
