@@ -39,6 +39,7 @@ class Torch:
         x = torch.from_numpy(row.x)
         if row.train:
             return self.prepare_training(row, module.train(), x)
+        self.settle(module)
         if row.step:
             return self.prepare_step(row, module, x)
         if not row.ragged:
@@ -51,6 +52,9 @@ class Torch:
             return rnn.pad_packed_sequence(module(packed)[0], total_length=row.T)[0].numpy()
 
         return call, None
+
+    def settle(self, module):
+        """What is done once for a module whose weights will not change."""
 
     def prepare_training(self, row, module, x):
         torch, rnn = self.torch, self.torch.nn.utils.rnn
@@ -216,6 +220,9 @@ class TidegateNn(Torch):
         import tidegate
 
         self.modules, self.version = tidegate.nn, importlib.metadata.version("tidegate")
+
+    def settle(self, module):
+        module.prepack()
 
 
 ENGINES = {"torch": Torch, "tidegate.nn": TidegateNn, "onnxruntime": OnnxRuntime, "openvino": OpenVino}

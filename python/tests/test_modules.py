@@ -134,6 +134,42 @@ def test_every_way_to_change_weights_is_seen(kind):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+def test_prepacked_weights_may_change_as_pytorch_counts(kind):
+    stock, ours = pair(kind, 3, 4)
+    x = torch.randn(5, 2, 3)
+    assert ours.prepack() is ours
+
+    @torch.no_grad()
+    def check(what):
+        for _ in range(2):
+            for g, w in zip(flat(ours(x)), flat(stock(x))):
+                close(g, w, what)
+
+    check("at first")
+    with torch.no_grad():
+        for layer in (stock, ours):
+            layer.weight_hh_l0.mul_(0.5)
+    check("in place")
+    for layer in (stock, ours):
+        layer.bias_hh_l0 = torch.nn.Parameter(torch.ones(layer.bias_hh_l0.shape))
+    check("another parameter")
+    state = {name: torch.randn_like(p) for name, p in stock.state_dict().items()}
+    for layer in (stock, ours):
+        layer.load_state_dict(state)
+    check("loaded")
+    for layer in (stock, ours):
+        layer(x)[0].sum().backward()
+        torch.optim.SGD(layer.parameters(), 0.1).step()
+    check("trained")
+    for layer in (stock, ours):
+        layer.weight_ih_l0.data.zero_()
+        layer.prepack(False) if layer is ours else None
+    check("compared again")
+    ours.prepack()
+    check("prepacked again")
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_functions_of_weights(kind):
     def tied(layer):
         layer.weight_hh_l1 = layer.weight_hh_l0
@@ -274,7 +310,12 @@ def test_memory_of_weights_that_are_gone_is_given_back():
         layer(torch.ones(2, 1, 3))
         del layer
     assert len(_call._layers) <= before + 1
-    assert all(len(spare) <= _call.MOST_SPARE for spare in _call._spare.values())
+    assert len(_call._spare) <= _call.MOST_SPARE
+    layer = tidegate.nn.GRU(3, 4)
+    layer.weight_hh_l0.data = torch.randn(4, 12).t()  # a contiguous copy in every call
+    for _ in range(50):
+        layer(torch.ones(2, 1, 3))
+    assert len(_call._layers) <= before + 2
 
 
 def test_convert_and_restore():

@@ -50,32 +50,66 @@ class Extra(NamedTuple):
 NOTHING = Extra()
 CONTIGUOUS = torch.contiguous_format
 
-# Layers by their configuration and the addresses of their weights; those of weights that are gone wait for others.
-_layers: "OrderedDict[tuple, _core.Layer]" = OrderedDict()
-_spare: "dict[Config, list[_core.Layer]]" = {}
-MOST_LAYERS, MOST_SPARE = 256, 2
+class Packed:
+    """Our layer for some weights."""
+
+    def __init__(self, layer, end):
+        self.layer, self.end = layer, end
+        # The weights themselves and PyTorch's counts of their changes when the layer last had their values; of prepacked ones.
+        self.weights: "list[weakref.ref]" = []
+        self.versions: "list[int]" = []
+
+    def is_of(self, weights) -> bool:
+        """Whether the layer has the values of these very tensors, as far as PyTorch counts changes."""
+        return len(self.versions) == len(weights) and all(
+            known() is weight and version == weight._version
+            for known, version, weight in zip(self.weights, self.versions, weights)
+        )
+
+    def remember(self, weights) -> None:
+        self.weights = [weakref.ref(weight) for weight in weights]
+        self.versions = [weight._version for weight in weights]
 
 
-def _forget(key: tuple) -> None:
-    layer = _layers.pop(key, None)
-    if layer is not None:
-        spare = _spare.setdefault(key[0], [])
-        if len(spare) < MOST_SPARE:
-            spare.append(layer)
+# Layers by their configuration and the addresses of their weights, until the first weight is gone. A few small ones of such
+# weights then wait for others: functions of parameters are new tensors in every call.
+_layers: "OrderedDict[tuple, Packed]" = OrderedDict()
+_spare: "OrderedDict[Config, _core.Layer]" = OrderedDict()
+MOST_LAYERS, MOST_SPARE, MOST_SPARE_NUMBERS = 1024, 8, 1 << 20
 
 
-def _layer(config: Config, weights, addresses: "list[int]"):
-    """Our layer for these weights. Its copy of them is compared with them in every call."""
-    key = (config, *addresses)
-    layer = _layers.get(key)
-    if layer is None:
-        spare = _spare.get(config)
-        layer = spare.pop() if spare else _core.Layer(*config)
-        _layers[key] = layer
-        weakref.finalize(weights[0], _forget, key).atexit = False
+def _forget(key: tuple, numbers: int) -> None:
+    found = _layers.pop(key, None)
+    if found is not None and numbers <= MOST_SPARE_NUMBERS:
+        _spare[key[0]] = found.layer
+        if len(_spare) > MOST_SPARE:
+            _spare.popitem(last=False)
+
+
+def layer_of(config: Config, weights, prepacked: bool = False):
+    """Our layer for these weights, which compares its copy of them in every call, their addresses, and what is there.
+
+    If they are ``prepacked``, there are no addresses, and nothing is compared, as long as PyTorch counts no change.
+    """
+    contiguous = [weight if weight.is_contiguous() else weight.contiguous() for weight in weights]
+    addresses = [weight.data_ptr() for weight in contiguous]
+    key = (config, *[weight.data_ptr() for weight in weights])
+    found = _layers.get(key)
+    if found is None:
+        layer = _spare.pop(config, None) or _core.Layer(*config)
+        numbers = sum(weight.numel() for weight in weights)
+        end = weakref.finalize(weights[0], _forget, key, numbers)
+        end.atexit = False
+        _layers[key] = found = Packed(layer, end)
         if len(_layers) > MOST_LAYERS:
-            _layers.popitem(last=False)
-    return layer
+            _layers.popitem(last=False)[1].end.detach()
+    if prepacked:
+        if found.is_of(weights):
+            return found.layer, [], contiguous
+        found.remember(weights)
+    elif found.versions:
+        found.versions = []  # what is compared may become other values than those remembered
+    return found.layer, addresses, contiguous
 
 
 def _described(tensor: Tensor):
@@ -90,10 +124,18 @@ def _list(tensor: "Tensor | None"):
     return None if tensor is None else tensor.tolist()
 
 
-def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, train: bool):
+def forward(
+    config: Config,
+    extra: Extra,
+    x: Tensor,
+    h: "Tensor | None",
+    c: "Tensor | None",
+    weights,
+    train: bool,
+    prepacked: bool = False,
+):
     """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``; from zeros if ``h`` is None and ``x`` 3-D."""
-    contiguous = [weight if weight.is_contiguous() else weight.contiguous() for weight in weights]
-    addresses = [weight.data_ptr() for weight in contiguous]
+    layer, addresses, _alive = layer_of(config, weights, prepacked)
     shape, size = x.shape, config.proj_size or config.hidden_size
     output = x.new_empty((*shape[:-1], 2 * size if config.bidirectional else size))
     if h is None:
@@ -108,7 +150,7 @@ def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Ten
     if extra is not NOTHING:
         lengths, batch_sizes = _list(extra.lengths), _list(extra.batch_sizes)
         resets = None if extra.resets is None else extra.resets.contiguous()
-    saved = _layer(config, weights, addresses).forward(
+    saved = layer.forward(
         addresses,
         _described(x),
         state,
@@ -124,14 +166,13 @@ def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Ten
 
 def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", weights, upstream, wanted):
     """The gradients of ``[x, h, c, *weights]`` that are ``wanted``, else None."""
-    contiguous = [weight.contiguous() for weight in weights]
-    addresses = [weight.data_ptr() for weight in contiguous]
+    layer, addresses, _alive = layer_of(config, weights)
     gradients = [
         torch.empty(tensor.shape, dtype=x.dtype) if want and tensor is not None else None
         for tensor, want in zip((x, h, c, *weights), wanted)
     ]
     blocks = [_block(gradient) for gradient in gradients]
-    _layer(config, weights, addresses).backward(
+    layer.backward(
         addresses,
         saved,
         _described(x),

@@ -191,7 +191,8 @@ def direct(module, x, hx):
     if grad:
         output, *last = _call.run(config, NOTHING, x, h, c, weights, False)
     else:
-        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False)
+        prepacked = module.__dict__.get("_prepacked", False)
+        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False, prepacked)
     output = output.transpose(0, 1) if module.batch_first else output
     return output, tuple(last[:2]) if pair else last[0]
 

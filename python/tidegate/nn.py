@@ -22,6 +22,16 @@ _lstm_forward, _gru_forward, _rnn_forward = map(ours, (nn.LSTM.forward, nn.GRU.f
 class RNNBase(stock.RNNBase):
     """What LSTM, GRU and RNN have in common: ``torch.nn.RNNBase``, and arguments of a call that PyTorch does not have."""
 
+    def prepack(self, on: bool = True):
+        """Takes the weights as unchanged in calls without gradients until PyTorch counts a change, rather than comparing them with
+        the packed ones in every call; returns the layer.
+
+        For a step of a large layer, comparing takes longer than computing. What PyTorch does not count is then missed: writes
+        through ``.data`` or numpy. Optimizers, ``load_state_dict`` and other in-place functions are counted.
+        """
+        self._prepacked = on
+        return self
+
     def _with_extra(self, x, hx, lengths, resets, return_cells):
         """A call with ``lengths``, ``resets`` or ``return_cells``."""
         if isinstance(x, nn.utils.rnn.PackedSequence):
@@ -74,18 +84,13 @@ class RNNBase(stock.RNNBase):
         with torch.no_grad():
             x = (x.transpose(0, 1) if batch_first else x).detach()
             saved = _call.forward(config, extra, x, *state, self._flat_weights, True)[-1]
-            layer = _core_layer(config, self._flat_weights)
+            layer = _call.layer_of(config, self._flat_weights)[0]
             found = []
             for k in range(config.num_layers):
                 cells = torch.empty((*x.shape[:2], config.directions * config.hidden_size), dtype=x.dtype)
                 layer.cell_states(saved, k, (cells.data_ptr(), cells.numel()))
                 found.append(cells.transpose(0, 1) if batch_first else cells)
             return found
-
-
-def _core_layer(config, weights):
-    contiguous = [weight.contiguous() for weight in weights]
-    return _call._layer(config, contiguous, [weight.data_ptr() for weight in contiguous])
 
 
 def _lengths(lengths, steps: int, batch: int) -> "Tensor | None":

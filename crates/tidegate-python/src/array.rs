@@ -21,6 +21,9 @@ impl Array {
         if shape.len() > MAX_DIMS || strides.len() != shape.len() {
             return Err(PyValueError::new_err(format!("no array has sizes {shape:?}")));
         }
+        if *address == 0 && !shape.contains(&0) {
+            return Err(PyValueError::new_err("the array has no memory"));
+        }
         // SAFETY: the caller's.
         Ok(unsafe { View::from_raw_parts(*address as *const E, shape, strides) })
     }

@@ -189,8 +189,10 @@ impl<E: Element> Packed<E> {
         if addresses.is_empty() {
             return Ok(layer.clone());
         }
-        if addresses.len() != layer.parameters().len() {
-            return Err(PyValueError::new_err("the layer has another number of parameters"));
+        if addresses.contains(&0) || addresses.len() != layer.parameters().len() {
+            return Err(PyValueError::new_err(
+                "the layer has other parameters, or they have no memory",
+            ));
         }
         let blocks = addresses.iter().zip(layer.parameters());
         let blocks: Vec<Block> =

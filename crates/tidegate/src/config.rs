@@ -245,7 +245,8 @@ mod tests {
 
     #[test]
     fn prints_as_pytorch_does() {
-        let config = Config { num_layers: 2, bias: false, batch_first: true, dropout: 0.25, ..lstm() };
+        let config =
+            Config { num_layers: 2, bias: false, batch_first: true, dropout: 0.25, ..lstm() };
         let config = Config { bidirectional: true, proj_size: 2, ..config };
         let want = "LSTM(3, 4, proj_size=2, num_layers=2, bias=False, batch_first=True, dropout=0.25, \
                     bidirectional=True)";
