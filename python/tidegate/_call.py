@@ -51,29 +51,33 @@ NOTHING = Extra()
 CONTIGUOUS = torch.contiguous_format
 
 class Packed:
-    """Our layer for some weights."""
+    """Our layer for some weights, and those weights with PyTorch's counts of their changes when they were last compared."""
 
-    def __init__(self, layer, end):
-        self.layer, self.end = layer, end
-        # The weights themselves and PyTorch's counts of their changes when the layer last had their values; of prepacked ones.
+    def __init__(self, config: Config, layer):
+        self.config, self.layer = config, layer
         self.weights: "list[weakref.ref]" = []
         self.versions: "list[int]" = []
 
-    def is_of(self, weights) -> bool:
+    def is_of(self, config: Config, weights) -> bool:
         """Whether the layer has the values of these very tensors, as far as PyTorch counts changes."""
-        return len(self.versions) == len(weights) and all(
-            known() is weight and version == weight._version
-            for known, version, weight in zip(self.weights, self.versions, weights)
-        )
+        if self.config != config or len(self.versions) != len(weights):
+            return False
+        for known, version, weight in zip(self.weights, self.versions, weights):
+            if known() is not weight or version != weight._version:
+                return False
+        return True
 
     def remember(self, weights) -> None:
         self.weights = [weakref.ref(weight) for weight in weights]
         self.versions = [weight._version for weight in weights]
 
+    def __reduce__(self):
+        return bool, (True,)  # in a copy of a prepacked module: still to be packed
+
 
 # Layers by their configuration and the addresses of their weights, until the first weight is gone. A few small ones of such
 # weights then wait for others: functions of parameters are new tensors in every call.
-_layers: "OrderedDict[tuple, Packed]" = OrderedDict()
+_layers: "OrderedDict[tuple, tuple[Packed, weakref.finalize]]" = OrderedDict()
 _spare: "OrderedDict[Config, _core.Layer]" = OrderedDict()
 MOST_LAYERS, MOST_SPARE, MOST_SPARE_NUMBERS = 1024, 8, 1 << 20
 
@@ -81,35 +85,26 @@ MOST_LAYERS, MOST_SPARE, MOST_SPARE_NUMBERS = 1024, 8, 1 << 20
 def _forget(key: tuple, numbers: int) -> None:
     found = _layers.pop(key, None)
     if found is not None and numbers <= MOST_SPARE_NUMBERS:
-        _spare[key[0]] = found.layer
+        _spare[key[0]] = found[0].layer
         if len(_spare) > MOST_SPARE:
             _spare.popitem(last=False)
 
 
-def layer_of(config: Config, weights, prepacked: bool = False):
-    """Our layer for these weights, which compares its copy of them in every call, their addresses, and what is there.
-
-    If they are ``prepacked``, there are no addresses, and nothing is compared, as long as PyTorch counts no change.
-    """
+def packed_of(config: Config, weights):
+    """Our layer for these weights, which compares its copy of them in every call, their addresses, and what is there."""
     contiguous = [weight if weight.is_contiguous() else weight.contiguous() for weight in weights]
     addresses = [weight.data_ptr() for weight in contiguous]
     key = (config, *[weight.data_ptr() for weight in weights])
     found = _layers.get(key)
     if found is None:
-        layer = _spare.pop(config, None) or _core.Layer(*config)
+        packed = Packed(config, _spare.pop(config, None) or _core.Layer(*config))
         numbers = sum(weight.numel() for weight in weights)
         end = weakref.finalize(weights[0], _forget, key, numbers)
         end.atexit = False
-        _layers[key] = found = Packed(layer, end)
+        _layers[key] = found = packed, end
         if len(_layers) > MOST_LAYERS:
-            _layers.popitem(last=False)[1].end.detach()
-    if prepacked:
-        if found.is_of(weights):
-            return found.layer, [], contiguous
-        found.remember(weights)
-    elif found.versions:
-        found.versions = []  # what is compared may become other values than those remembered
-    return found.layer, addresses, contiguous
+            _layers.popitem(last=False)[1][1].detach()
+    return found[0], addresses, contiguous
 
 
 def _described(tensor: Tensor):
@@ -132,10 +127,15 @@ def forward(
     c: "Tensor | None",
     weights,
     train: bool,
-    prepacked: bool = False,
+    packed: "Packed | None" = None,
 ):
-    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``; from zeros if ``h`` is None and ``x`` 3-D."""
-    layer, addresses, _alive = layer_of(config, weights, prepacked)
+    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``; from zeros if ``h`` is None and ``x`` 3-D.
+
+    With ``packed``, the weights are not looked at.
+    """
+    addresses = []
+    if packed is None:
+        packed, addresses, _alive = packed_of(config, weights)
     shape, size = x.shape, config.proj_size or config.hidden_size
     output = x.new_empty((*shape[:-1], 2 * size if config.bidirectional else size))
     if h is None:
@@ -150,7 +150,7 @@ def forward(
     if extra is not NOTHING:
         lengths, batch_sizes = _list(extra.lengths), _list(extra.batch_sizes)
         resets = None if extra.resets is None else extra.resets.contiguous()
-    saved = layer.forward(
+    saved = packed.layer.forward(
         addresses,
         _described(x),
         state,
@@ -166,13 +166,13 @@ def forward(
 
 def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", weights, upstream, wanted):
     """The gradients of ``[x, h, c, *weights]`` that are ``wanted``, else None."""
-    layer, addresses, _alive = layer_of(config, weights)
+    packed, addresses, _alive = packed_of(config, weights)
     gradients = [
         torch.empty(tensor.shape, dtype=x.dtype) if want and tensor is not None else None
         for tensor, want in zip((x, h, c, *weights), wanted)
     ]
     blocks = [_block(gradient) for gradient in gradients]
-    layer.backward(
+    packed.layer.backward(
         addresses,
         saved,
         _described(x),

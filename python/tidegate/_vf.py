@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from . import _call
-from ._call import NOTHING, Config, Extra
+from ._call import NOTHING, Config, Extra, Packed
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 PLAIN = (Tensor, Parameter)
@@ -168,34 +168,37 @@ def direct(module, x, hx):
     )
     if len(weights) != len(shapes(config)):
         return None
-    pair = mode == "LSTM"
     grad = torch.is_grad_enabled()
-    if hx is None and grad:
-        scans = config.num_layers * config.directions
-        h = torch.zeros((scans, batch, config.output_size), dtype=x.dtype)
-        state = (h, torch.zeros((scans, batch, config.hidden_size), dtype=x.dtype)) if pair else (h,)
-    elif hx is None:
-        state = ()
-    elif pair:
-        if type(hx) is not tuple or len(hx) != 2 or type(hx[0]) is not Tensor or type(hx[1]) is not Tensor:
-            return None
-        state = hx
-    elif type(hx) is Tensor:
-        state = (hx,)
-    else:
-        return None
-    if not fits(config, x, state, weights, batch, False):
+    state = initial(config, x, hx, batch, grad)
+    packed = None if grad else module.__dict__.get("_prepacked")
+    unchanged = type(packed) is Packed and packed.is_of(config, weights)
+    if state is None or not fits(config, x, state, () if unchanged else weights, batch, False):
         return None
     x = x.transpose(0, 1) if module.batch_first else x
-    h, c = state if len(state) == 2 else (*state, None) if state else (None, None)
+    h, c = (*state, None, None)[:2]
     if grad:
         output, *last = _call.run(config, NOTHING, x, h, c, weights, False)
     else:
-        prepacked = module.__dict__.get("_prepacked", False)
-        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False, prepacked)
+        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False, packed if unchanged else None)
+    if packed and not unchanged:
+        module._prepacked = _call.packed_of(config, weights)[0]
+        module._prepacked.remember(weights)
     output = output.transpose(0, 1) if module.batch_first else output
-    return output, tuple(last[:2]) if pair else last[0]
+    return output, tuple(last[:2]) if mode == "LSTM" else last[0]
 
+
+def initial(config: Config, x, hx, batch: int, grad: bool):
+    """The state to begin with, of tensors; empty for zeros that need no gradient, None if it is an unusual one."""
+    pair = config.mode == "LSTM"
+    if hx is None:
+        if not grad:
+            return ()
+        scans = config.num_layers * config.directions
+        sizes = (config.output_size, config.hidden_size) if pair else (config.output_size,)
+        return tuple(torch.zeros((scans, batch, size), dtype=x.dtype) for size in sizes)
+    if pair:
+        return hx if type(hx) is tuple and len(hx) == 2 and all(type(part) is Tensor for part in hx) else None
+    return (hx,) if type(hx) is Tensor else None
 
 
 @functools.lru_cache(256)

@@ -29,7 +29,7 @@ class RNNBase(stock.RNNBase):
         For a step of a large layer, comparing takes longer than computing. What PyTorch does not count is then missed: writes
         through ``.data`` or numpy. Optimizers, ``load_state_dict`` and other in-place functions are counted.
         """
-        self._prepacked = on
+        self._prepacked = bool(on)
         return self
 
     def _with_extra(self, x, hx, lengths, resets, return_cells):
@@ -84,7 +84,7 @@ class RNNBase(stock.RNNBase):
         with torch.no_grad():
             x = (x.transpose(0, 1) if batch_first else x).detach()
             saved = _call.forward(config, extra, x, *state, self._flat_weights, True)[-1]
-            layer = _call.layer_of(config, self._flat_weights)[0]
+            layer = _call.packed_of(config, self._flat_weights)[0].layer
             found = []
             for k in range(config.num_layers):
                 cells = torch.empty((*x.shape[:2], config.directions * config.hidden_size), dtype=x.dtype)
