@@ -80,6 +80,7 @@ def test_errors_say_what_was_expected():
     for options, error, text in [
         (dict(lengths=[1]), ValueError, r"lengths of shape \(2,\), got \(1,\)"),
         (dict(lengths=[1, 5]), ValueError, r"from 0 to 4, got \[1, 5\]"),
+        (dict(lengths=[1.5, 2.0]), TypeError, "whole numbers, got torch.float32"),
         (dict(lengths=[1, -1]), ValueError, "from 0 to 4"),
         (dict(resets=torch.zeros(2, 4, dtype=torch.bool)), ValueError, r"resets of shape \(4, 2\), got \(2, 4\)"),
         (dict(resets=torch.zeros(4, 2)), TypeError, "torch.bool, got torch.float32"),

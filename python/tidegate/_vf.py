@@ -47,7 +47,9 @@ def _layers(mode: str, arguments):
     state = hx if mode == "LSTM" else (hx,)
     called = prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra)
     if called is None:
-        return _call.STOCK[mode](*arguments)
+        config = configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra)
+        agree = config is not None and (extra is NOTHING or int(extra.batch_sizes.sum()) == x.shape[0])
+        return by_pytorch(mode, arguments, agree)
     config, traced = called
     return layers(config, extra, x, state, weights, dropout if train else 0.0, batch_first, traced)
 
@@ -81,14 +83,20 @@ def _with_dropout(config: Config, extra: Extra, x, h, c, weights, dropout, trace
 def prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra):
     """The configuration, and whether an operator must be traced; None if the call is not for our kernels."""
     traced = route(x)
-    if traced is None or len(state) != (2 if mode == "LSTM" else 1):
+    if traced is None:
         return None
+    config = configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra)
+    return (config, traced) if config is not None and ordinary(x, state, weights, traced) else None
+
+
+def configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra) -> "Config | None":
+    """The configuration that all sizes agree on, if they do."""
     scans = num_layers * (2 if bidirectional else 1)
-    each = len(weights) // scans if scans else 0
+    each = len(weights) // scans if scans > 0 else 0
     plain = 4 if bias else 2
     if each not in (plain, plain + 1) or len(weights) != scans * each or each > plain and mode != "LSTM":
         return None
-    if x.dim() != (3 if extra.batch_sizes is None else 2) or x.shape[-1] == 0:
+    if len(state) != (2 if mode == "LSTM" else 1) or x.dim() != (3 if extra.batch_sizes is None else 2) or x.shape[-1] == 0:
         return None
     if any(weight.dim() != 2 for weight in weights[:2]) or any(part.dim() != 3 for part in state):
         return None
@@ -104,7 +112,20 @@ def prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_firs
         steps, batch = (x.shape[1], x.shape[0]) if batch_first else x.shape[:2]
         if steps == 0:
             return None
-    return (config, traced) if fits(config, x, state, weights, batch, traced) else None
+    known = shapes.__wrapped__(config) if torch.compiler.is_compiling() else shapes(config)
+    return config if fits(config, state, batch) and all(w.shape == shape for w, shape in zip(weights, known)) else None
+
+
+def by_pytorch(mode: str, arguments, sizes_agree: bool):
+    """The call by PyTorch's own function. Of its ways to compute an LSTM, oneDNN's takes sizes on trust: not here if they are wrong."""
+    if sizes_agree or mode != "LSTM":
+        return _call.STOCK[mode](*arguments)
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return _call.STOCK[mode](*arguments)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
 
 
 def route(x) -> "bool | None":
@@ -123,20 +144,19 @@ def route(x) -> "bool | None":
     return torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
 
 
-def fits(config: Config, x, state, weights, batch, traced: bool) -> bool:
-    """Whether all tensors are ordinary ones of the type of ``x`` and have the sizes of the configuration."""
+def fits(config: Config, state, batch) -> bool:
+    """Whether the state has the sizes of the configuration."""
     scans = config.num_layers * config.directions
     sizes = (config.output_size, config.hidden_size)
-    if any(part.shape != (scans, batch, size) for part, size in zip(state, sizes)):
-        return False
-    if traced:
-        ordinary = all(tensor.dtype == x.dtype and tensor.device.type == "cpu" for tensor in (x, *state, *weights))
-        return ordinary and all(weight.shape == shape for weight, shape in zip(weights, shapes.__wrapped__(config)))
+    return all(part.shape == (scans, batch, size) for part, size in zip(state, sizes))
+
+
+def ordinary(x, state, weights, traced: bool) -> bool:
+    """Whether all tensors are ordinary ones of the type of ``x``, on the CPU."""
     dtype = x.dtype
-    for weight, shape in zip(weights, shapes(config)):
-        if weight.shape != shape or weight.dtype is not dtype or type(weight) not in PLAIN or weight.is_neg() or not weight.is_cpu:
-            return False
-    for tensor in (x, *state):
+    if traced:
+        return all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in (x, *state, *weights))
+    for tensor in (x, *state, *weights):
         if tensor.dtype is not dtype or type(tensor) not in PLAIN or tensor.is_neg() or not tensor.is_cpu:
             return False
     return x.layout is torch.strided
@@ -172,7 +192,11 @@ def direct(module, x, hx):
     state = initial(config, x, hx, batch, grad)
     packed = None if grad else module.__dict__.get("_prepacked")
     unchanged = type(packed) is Packed and packed.is_of(config, weights)
-    if state is None or not fits(config, x, state, () if unchanged else weights, batch, False):
+    if state is None or not fits(config, state, batch):
+        return None
+    if not unchanged and any(weight.shape != shape for weight, shape in zip(weights, shapes(config))):
+        return None
+    if not ordinary(x, state, () if unchanged else weights, False):
         return None
     x = x.transpose(0, 1) if module.batch_first else x
     h, c = (*state, None, None)[:2]

@@ -96,7 +96,10 @@ class RNNBase(stock.RNNBase):
 def _lengths(lengths, steps: int, batch: int) -> "Tensor | None":
     if lengths is None:
         return None
-    lengths = torch.as_tensor(lengths, dtype=torch.int64, device="cpu")
+    lengths = torch.as_tensor(lengths, device="cpu")
+    if lengths.numel() and (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool):
+        raise TypeError(f"Expected lengths of whole numbers, got {lengths.dtype}")
+    lengths = lengths.to(torch.int64)
     if lengths.shape != (batch,):
         raise ValueError(f"Expected lengths of shape ({batch},), got {tuple(lengths.shape)}")
     if not torch.compiler.is_compiling() and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
