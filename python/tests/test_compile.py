@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import tidegate
-from common import close, pair
+from common import close, pair, states
 from test_module_samples import flat
 
 LAYERS = ["LSTM", "GRU", "RNN"]
@@ -30,6 +30,26 @@ def test_compiled_without_a_break(kind):
     with torch.no_grad():
         for got, want in zip(flat(compiled(given)), flat(stock(given))):
             close(got, want, kind)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_compiled_with_states(kind, bias):
+    torch._dynamo.reset()
+    options = dict(proj_size=2) if kind == "LSTM" else {}
+    stock, ours = pair(kind, 3, 4, num_layers=2, bias=bias, dtype=torch.float64, **options)
+    compiled, results = torch.compile(ours, fullgraph=True, backend="aot_eager"), []
+    torch.manual_seed(0)
+    given = [torch.randn(5, 2, 3).double(), *(part.detach() for part in states(stock, (2,), torch.float64))]
+    for layer in (stock, compiled):
+        x, *state = [tensor.clone().requires_grad_() for tensor in given]
+        out = flat(layer(x, tuple(state) if kind == "LSTM" else state[0]))
+        sum(k * part.square().sum() for k, part in enumerate(out, 1)).backward()
+        results.append([*out, x.grad, *(part.grad for part in state)])
+    results[0] += [p.grad for p in stock.parameters()]
+    results[1] += [p.grad for p in ours.parameters()]
+    for k, (want, got) in enumerate(zip(*results, strict=True)):
+        close(got, want, f"{kind} {k}")
 
 
 def test_compiled_in_a_model_with_dropout_and_lengths():
