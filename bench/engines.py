@@ -21,6 +21,8 @@ from rows import Row, STREAM_STEPS
 class Torch:
     """torch.nn; of a step, the module and the cell, whichever is faster."""
 
+    takes_lengths = False
+
     def __init__(self):
         import torch
 
@@ -44,8 +46,11 @@ class Torch:
             return self.prepare_step(row, module, x)
         if not row.ragged:
             return lambda: module(x)[0].numpy(), None
-        rnn = torch.nn.utils.rnn
-        lengths = torch.tensor(row.lengths)
+        return self.ragged(row, module, x)
+
+    def ragged(self, row, module, x):
+        rnn = self.torch.nn.utils.rnn
+        lengths = self.torch.tensor(row.lengths)
 
         def call():
             packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
@@ -63,7 +68,9 @@ class Torch:
 
         def call():
             module.zero_grad(set_to_none=True)
-            if row.ragged:
+            if row.ragged and self.takes_lengths:
+                output = module(x, lengths=row.lengths)[0]
+            elif row.ragged:
                 packed = rnn.pack_padded_sequence(x, torch.tensor(row.lengths), enforce_sorted=False)
                 output = rnn.pad_packed_sequence(module(packed)[0], total_length=row.T)[0]
             else:
@@ -213,7 +220,9 @@ class OpenVino:
 
 
 class TidegateNn(Torch):
-    """Our own modules for PyTorch."""
+    """Our own modules for PyTorch; sequences of different lengths by `lengths`, without packing."""
+
+    takes_lengths = True
 
     def __init__(self):
         super().__init__()
@@ -223,6 +232,9 @@ class TidegateNn(Torch):
 
     def settle(self, module):
         module.prepack()
+
+    def ragged(self, row, module, x):
+        return lambda: module(x, lengths=row.lengths)[0].numpy(), None
 
 
 ENGINES = {"torch": Torch, "tidegate.nn": TidegateNn, "onnxruntime": OnnxRuntime, "openvino": OpenVino}

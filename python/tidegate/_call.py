@@ -168,7 +168,7 @@ def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", we
     """The gradients of ``[x, h, c, *weights]`` that are ``wanted``, else None."""
     packed, addresses, _alive = packed_of(config, weights)
     gradients = [
-        torch.empty(tensor.shape, dtype=x.dtype) if want and tensor is not None else None
+        torch.empty_like(tensor, memory_format=CONTIGUOUS) if want and tensor is not None else None
         for tensor, want in zip((x, h, c, *weights), wanted)
     ]
     blocks = [_block(gradient) for gradient in gradients]
@@ -185,7 +185,11 @@ def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", we
 
 
 def stock(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights):
-    """The same call by PyTorch's own function."""
+    """The same call by PyTorch's own function; of ``x: [T, B, I]`` from zeros if ``h`` is None."""
+    if h is None:
+        scans = config.num_layers * config.directions
+        h = x.new_zeros(scans, x.shape[1], config.output_size)
+        c = x.new_zeros(scans, x.shape[1], config.hidden_size) if config.mode == "LSTM" else None
     hx = h if c is None else (h, c)
     options = (config.bias, config.num_layers, 0.0, False, config.bidirectional)
     if extra.batch_sizes is not None:
@@ -201,7 +205,7 @@ class Function(torch.autograd.Function):
     """The call as a node of the graph."""
 
     @staticmethod
-    def forward(ctx, config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", *weights: Tensor):
+    def forward(ctx, config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", *weights: Tensor):
         output, h_n, c_n, ctx.kept = forward(config, extra, x, h, c, weights, True)
         ctx.save_for_backward(x, h, c, *weights)
         ctx.config, ctx.extra = config, extra
@@ -237,14 +241,14 @@ def _differentiable(config, extra, tensors, upstream, wanted):
     return [next(gradients) if want and t is not None else None for t, want in zip(tensors, wanted)]
 
 
-def run(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights, traced: bool):
-    """Output, ``h_n``, and ``c_n`` of an LSTM; ``x: [T, B, I]``, or ``[rows, I]`` with ``batch_sizes``."""
+def run(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, traced: bool):
+    """Output, ``h_n``, and ``c_n`` of an LSTM; ``x: [T, B, I]``, or ``[rows, I]`` with ``batch_sizes``. As ``forward``."""
     if traced:
         from . import _ops
 
         return _ops.run(config, extra, x, h, c, weights)
-    tensors = (x, h, *weights) if c is None else (x, h, c, *weights)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    tensors = (x, h, c, *weights)
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return Function.apply(config, extra, x, h, c, *weights)
     output, h_n, c_n, _ = forward(config, extra, x, h, c, weights, False)
     return (output, h_n) if c_n is None else (output, h_n, c_n)

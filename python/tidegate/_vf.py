@@ -189,10 +189,10 @@ def direct(module, x, hx):
     if len(weights) != len(shapes(config)):
         return None
     grad = torch.is_grad_enabled()
-    state = initial(config, x, hx, batch, grad)
+    state = initial(config, hx)
     packed = None if grad else module.__dict__.get("_prepacked")
     unchanged = type(packed) is Packed and packed.is_of(config, weights)
-    if state is None or not fits(config, state, batch):
+    if state is None or state and not fits(config, state, batch):
         return None
     if not unchanged and any(weight.shape != shape for weight, shape in zip(weights, shapes(config))):
         return None
@@ -211,16 +211,11 @@ def direct(module, x, hx):
     return output, tuple(last[:2]) if mode == "LSTM" else last[0]
 
 
-def initial(config: Config, x, hx, batch: int, grad: bool):
-    """The state to begin with, of tensors; empty for zeros that need no gradient, None if it is an unusual one."""
-    pair = config.mode == "LSTM"
+def initial(config: Config, hx):
+    """The state to begin with, of tensors; empty for zeros, None if it is an unusual one."""
     if hx is None:
-        if not grad:
-            return ()
-        scans = config.num_layers * config.directions
-        sizes = (config.output_size, config.hidden_size) if pair else (config.output_size,)
-        return tuple(torch.zeros((scans, batch, size), dtype=x.dtype) for size in sizes)
-    if pair:
+        return ()
+    if config.mode == "LSTM":
         return hx if type(hx) is tuple and len(hx) == 2 and all(type(part) is Tensor for part in hx) else None
     return (hx,) if type(hx) is Tensor else None
 
