@@ -169,6 +169,17 @@ def test_prepacked_weights_may_change_as_pytorch_counts(kind):
     check("prepacked again")
 
 
+@torch.inference_mode()
+def test_prepacked_weights_whose_changes_pytorch_does_not_count():
+    stock, ours = pair("GRU", 3, 4)  # inference tensors, as they are made here
+    ours.prepack()
+    x = torch.randn(5, 2, 3)
+    for _ in range(3):
+        close(ours(x)[0], stock(x)[0], "changed")
+        for layer in (stock, ours):
+            layer.weight_hh_l0.add_(0.1)
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_functions_of_weights(kind):
     def tied(layer):

@@ -68,8 +68,9 @@ class Packed:
         return True
 
     def remember(self, weights) -> None:
-        self.weights = [weakref.ref(weight) for weight in weights]
-        self.versions = [weight._version for weight in weights]
+        if not any(weight.is_inference() for weight in weights):  # of those PyTorch does not count
+            self.weights = [weakref.ref(weight) for weight in weights]
+            self.versions = [weight._version for weight in weights]
 
     def __reduce__(self):
         return bool, (True,)  # in a copy of a prepacked module: still to be packed
