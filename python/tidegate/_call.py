@@ -43,7 +43,7 @@ class Extra(NamedTuple):
     """What a call takes beside input, state and weights."""
 
     batch_sizes: Optional[Tensor] = None
-    lengths: Optional[Tensor] = None
+    lengths: "list[int] | Tensor | None" = None
     resets: Optional[Tensor] = None
 
 
@@ -116,8 +116,8 @@ def _block(tensor: "Tensor | None"):
     return None if tensor is None else (tensor.data_ptr(), tensor.numel())
 
 
-def _list(tensor: "Tensor | None"):
-    return None if tensor is None else tensor.tolist()
+def _list(numbers):
+    return numbers.tolist() if isinstance(numbers, Tensor) else numbers
 
 
 def forward(

@@ -15,7 +15,9 @@ from ._call import Config, Extra
 
 
 def run(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights):
-    results = rnn(x, h, c, list(weights), config.mode, config.bias, config.bidirectional, *extra)
+    lengths = extra.lengths if extra.lengths is None else torch.as_tensor(extra.lengths)
+    options = (config.mode, config.bias, config.bidirectional)
+    results = rnn(x, h, c, list(weights), *options, extra.batch_sizes, lengths, extra.resets)
     return results[:2] if c is None else results
 
 

@@ -93,17 +93,20 @@ class RNNBase(stock.RNNBase):
             return found
 
 
-def _lengths(lengths, steps: int, batch: int) -> "Tensor | None":
+def _lengths(lengths, steps: int, batch: int):
+    """The lengths as a list; as a tensor where they are to be traced."""
     if lengths is None:
         return None
+    if torch.compiler.is_compiling():
+        return torch.as_tensor(lengths, dtype=torch.int64)
     lengths = torch.as_tensor(lengths, device="cpu")
     if lengths.numel() and (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool):
         raise TypeError(f"Expected lengths of whole numbers, got {lengths.dtype}")
-    lengths = lengths.to(torch.int64)
     if lengths.shape != (batch,):
         raise ValueError(f"Expected lengths of shape ({batch},), got {tuple(lengths.shape)}")
-    if not torch.compiler.is_compiling() and batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
-        raise ValueError(f"Expected lengths from 0 to {steps}, got {lengths.tolist()}")
+    lengths = lengths.tolist()
+    if lengths and not 0 <= min(lengths) <= max(lengths) <= steps:
+        raise ValueError(f"Expected lengths from 0 to {steps}, got {lengths}")
     return lengths
 
 
