@@ -10,7 +10,8 @@ TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-10}
 
 
 def close(got, want, what, dtype=None):
-    """Every element of ``got`` is within the tolerance, relative to the largest of ``want`` or 1 if that is smaller.
+    """Every element of ``got`` is within the tolerance, relative to the largest of ``want`` or 1 if that is smaller (so entries
+    that are all tiny are not held to it relative to themselves).
 
     Where PyTorch has no gradient, because a result does not depend on a tensor in its graph, ours may be zeros.
     """

@@ -175,7 +175,7 @@ impl<E: Element> Saved<E> {
     }
 
     /// To keep the states of every `every`-th step alone, and compute the steps between again on the way back: the
-    /// same bits for a part of the memory and a third more time. `every` is rounded up to as many steps as have
+    /// same bits for a part of the memory and the time of one more forward call. `every` is rounded up to as many steps as have
     /// 128 rows.
     pub fn with_checkpoints(every: usize) -> Self {
         Self { every: every.max(1), ..Self::default() }
