@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use tidegate::Mode;
-use tidegate_weights::Layer;
+use tidegate_weights::{Dtype, Layer};
 
 use crate::args::{JobArgs, JobOptions, Nonlinearity};
 use crate::blocks::Axes;
 use crate::checkpoint::{Checkpoint, is_rnn, title};
 use crate::compute::{InitialState, Job};
-use crate::io::{self, Array, Npz, Scalar};
+use crate::io::{self, Array, Arrays, Scalar};
 use crate::text;
 
 /// The layer that the options choose, with the arguments that a checkpoint does not hold.
@@ -55,7 +55,7 @@ pub(crate) fn prepare<E: Scalar>(
         })?;
     }
     let loaded = io::read_input::<E>(&files.input)?;
-    if E::NUMPY == "float32" && loaded.stored.as_deref() == Some("float64") && !options.quiet {
+    if E::NUMPY == "float32" && loaded.stored == Some(Dtype::F64) && !options.quiet {
         text::remark(&format!(
             "{}: float64, rounded to the layer's float32",
             files.input.display()
@@ -89,8 +89,8 @@ fn check_input(path: &Path, shape: &[usize], layer: &Layer) -> Result<Axes> {
 
 fn read_state<E: Scalar>(path: &Path, layer: &Layer, axes: Axes) -> Result<InitialState<E>> {
     let config = &layer.config;
-    let mut file = Npz::open(path)?;
-    let mut read = |name: &str, width: usize| -> Result<Array<E>> {
+    let file = Arrays::open(path)?;
+    let read = |name: &str, width: usize| -> Result<Array<E>> {
         let array = file.require::<E>(name)?.array;
         let mut expected = vec![config.num_layers * config.num_directions(), width];
         expected.splice(1..1, axes.batch);
@@ -113,7 +113,7 @@ fn read_state<E: Scalar>(path: &Path, layer: &Layer, axes: Axes) -> Result<Initi
 }
 
 fn read_lengths(path: &Path, axes: Axes) -> Result<Vec<usize>> {
-    let lengths = io::read_lengths(path)?;
+    let lengths = Arrays::open(path)?.lengths()?;
     let place = path.display();
     let batch = axes.batch.with_context(|| {
         format!("{place}: lengths belong to a batch, and the input is one sequence")

@@ -1,69 +1,7 @@
-//! `tidegate`: runs the recurrent layers of PyTorch checkpoints, without PyTorch.
-//!
-//! Results go to standard output, everything else to standard error. The exit status is 0 for
-//! success, 1 for work that failed and 2 for bad usage.
-
-mod args;
-mod blocks;
-mod checkpoint;
-mod command;
-mod compare;
-mod compute;
-mod io;
-mod job;
-mod progress;
-mod text;
+//! The program `tidegate`: everything is in the library beside it.
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-
-use args::{Cli, Command};
-
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return refuse(&error),
-    };
-    let result = match &cli.command {
-        None | Some(Command::Demo) => command::demo::run(),
-        Some(Command::Inspect(args)) => command::inspect::run(args),
-        Some(Command::Run(args)) => command::run::run(args),
-        Some(Command::Convert(args)) => command::convert::run(args),
-        Some(Command::Verify(args)) => command::verify::run(args),
-        Some(Command::Bench(args)) => command::bench::run(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            text::complain(&format!("{error:#}"));
-            ExitCode::from(1)
-        }
-    }
-}
-
-/// Prints the help that was asked for, or one line that says what is wrong with the command line.
-fn refuse(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        // A reader of the help that has gone away has seen enough.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    let rendered = error.to_string();
-    let paragraph = rendered.lines().take_while(|line| !line.trim().is_empty());
-    let message = paragraph
-        .map(|line| line.trim().trim_start_matches("error: "))
-        .collect::<Vec<_>>()
-        .join(" ");
-    text::complain(&format!("{message} (see {} --help)", command_name()));
-    ExitCode::from(2)
-}
-
-/// The program and the command it was given, if that is one: `tidegate run`.
-fn command_name() -> String {
-    let first = std::env::args().nth(1).unwrap_or_default();
-    match Cli::command().find_subcommand(&first) {
-        Some(command) => format!("tidegate {}", command.get_name()),
-        None => "tidegate".into(),
-    }
+    tidegate_cli::main()
 }

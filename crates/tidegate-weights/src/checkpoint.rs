@@ -93,6 +93,23 @@ impl Checkpoint {
         self.entry(name)?.tensor(&self.file)
     }
 
+    /// A tensor as [`tensor`](Self::tensor), which may also hold integers, each rounded once to the
+    /// nearest `E`, or truth values, 0 and 1: for inputs and masks, where the former is for parameters.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn numbers<E: Element>(&self, name: &str) -> Result<Tensor<E>, Error> {
+        self.entry(name)?.numbers(&self.file)
+    }
+
+    /// The elements of a tensor of integers or truth values, row-major: lengths of sequences.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor); [`Error::UnsupportedDtype`] if they are neither.
+    pub fn integers(&self, name: &str) -> Result<Vec<i128>, Error> {
+        self.entry(name)?.integers(&self.file)
+    }
+
     /// The entry called `name`, if there is one.
     pub(crate) fn find(&self, name: &str) -> Option<&Entry> {
         let found = self.by_name.binary_search_by_key(&name, |&i| self.entries[i].name.as_str());

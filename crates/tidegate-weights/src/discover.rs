@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate::{Config, Element, Mode, RnnBase, StateDict};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, FLOATS};
 use crate::{Checkpoint, Dtype, Error};
 
 /// A recurrent layer, or cell, of a checkpoint.
@@ -270,7 +270,7 @@ impl Group<'_> {
                 return Err(self.mis_shaped(entry, format!("{shape:?}")));
             }
             if !entry.dtype.is_float() {
-                return Err(Error::dtype(&name, entry.dtype, entry.note.as_deref()));
+                return Err(Error::dtype(&name, FLOATS, entry.dtype, entry.note.as_deref()));
             }
             expected += 1;
             layer.parameters += shape.iter().product::<usize>();

@@ -78,14 +78,38 @@ impl Dtype {
         }
     }
 
-    /// The little-endian floating-point elements of `bytes` as `E`: exact from fewer bits to more,
-    /// rounded to the nearest from `f64` to `f32`. `None` if the type is not floating point.
+    /// The little-endian elements of `bytes` as `E`, each rounded once to the nearest where `E` has
+    /// fewer bits; truth values as 0 and 1. `None` for [`Dtype::Other`].
     pub(crate) fn decode<E: Element>(self, bytes: &[u8]) -> Option<Result<Vec<E>, Error>> {
         Some(match self {
-            Self::F16 => collect(bytes, |b| f16::from_le_bytes(b).to_f64()),
-            Self::Bf16 => collect(bytes, |b| bf16::from_le_bytes(b).to_f64()),
-            Self::F32 => collect(bytes, |b| f64::from(f32::from_le_bytes(b))),
-            Self::F64 => collect(bytes, f64::from_le_bytes),
+            Self::F16 => collect(bytes, |b| E::from_f64(f16::from_le_bytes(b).to_f64())),
+            Self::Bf16 => collect(bytes, |b| E::from_f64(bf16::from_le_bytes(b).to_f64())),
+            Self::F32 => collect(bytes, |b| E::from_f64(f64::from(f32::from_le_bytes(b)))),
+            Self::F64 => collect(bytes, |b| E::from_f64(f64::from_le_bytes(b))),
+            _ => return self.integers_with(bytes, nearest),
+        })
+    }
+
+    /// The little-endian integers or truth values of `bytes`. `None` for another type.
+    pub(crate) fn integers(self, bytes: &[u8]) -> Option<Result<Vec<i128>, Error>> {
+        self.integers_with(bytes, |integer| integer)
+    }
+
+    fn integers_with<T>(
+        self,
+        bytes: &[u8],
+        number: impl Fn(i128) -> T,
+    ) -> Option<Result<Vec<T>, Error>> {
+        Some(match self {
+            Self::Bool => collect(bytes, |[b]| number(i128::from(b != 0))),
+            Self::U8 => collect(bytes, |b| number(u8::from_le_bytes(b).into())),
+            Self::I8 => collect(bytes, |b| number(i8::from_le_bytes(b).into())),
+            Self::U16 => collect(bytes, |b| number(u16::from_le_bytes(b).into())),
+            Self::I16 => collect(bytes, |b| number(i16::from_le_bytes(b).into())),
+            Self::U32 => collect(bytes, |b| number(u32::from_le_bytes(b).into())),
+            Self::I32 => collect(bytes, |b| number(i32::from_le_bytes(b).into())),
+            Self::U64 => collect(bytes, |b| number(u64::from_le_bytes(b).into())),
+            Self::I64 => collect(bytes, |b| number(i64::from_le_bytes(b).into())),
             _ => return None,
         })
     }
@@ -98,13 +122,21 @@ impl fmt::Display for Dtype {
     }
 }
 
-fn collect<const N: usize, E: Element>(
+/// The `E` nearest to `integer`: not through `f64` to `f32`, which would round twice.
+fn nearest<E: Element>(integer: i128) -> E {
+    match size_of::<E>() {
+        4 => E::from_f64(f64::from(integer as f32)),
+        _ => E::from_f64(integer as f64),
+    }
+}
+
+fn collect<const N: usize, T>(
     bytes: &[u8],
-    number: impl Fn([u8; N]) -> f64,
-) -> Result<Vec<E>, Error> {
+    number: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, Error> {
     let elements = bytes.as_chunks::<N>().0;
     let mut values = reserve(elements.len())?;
-    values.extend(elements.iter().map(|element| E::from_f64(number(*element))));
+    values.extend(elements.iter().map(|element| number(*element)));
     Ok(values)
 }
 
@@ -125,7 +157,7 @@ mod tests {
     use super::*;
 
     fn one<E: Element>(dtype: Dtype, bytes: &[u8]) -> E {
-        dtype.decode(bytes).expect("floating point").expect("memory")[0]
+        dtype.decode(bytes).expect("a number").expect("memory")[0]
     }
 
     #[test]
@@ -144,6 +176,25 @@ mod tests {
         // The double nearest to 0.1 rounds to the float nearest to 0.1.
         assert_eq!(one::<f32>(Dtype::F64, &0.1f64.to_le_bytes()), 0.1f32);
         assert_eq!(one::<f64>(Dtype::F64, &0.1f64.to_le_bytes()), 0.1f64);
-        assert!(Dtype::I64.decode::<f32>(&[0; 8]).is_none());
+        assert!(Dtype::Other.decode::<f32>(&[0; 8]).is_none());
+    }
+
+    #[test]
+    fn integers_round_once() {
+        assert_eq!(one::<f64>(Dtype::I8, &[0xff]), -1.0);
+        assert_eq!(one::<f64>(Dtype::U8, &[0xff]), 255.0);
+        assert_eq!(one::<f64>(Dtype::I16, &[0xfe, 0xff]), -2.0);
+        assert_eq!(one::<f64>(Dtype::I32, &i32::MIN.to_le_bytes()), f64::from(i32::MIN));
+        assert_eq!(one::<f64>(Dtype::U32, &u32::MAX.to_le_bytes()), f64::from(u32::MAX));
+        assert_eq!(one::<f64>(Dtype::I64, &i64::MIN.to_le_bytes()), i64::MIN as f64);
+        assert_eq!(one::<f64>(Dtype::U64, &u64::MAX.to_le_bytes()), u64::MAX as f64);
+        assert_eq!(one::<f32>(Dtype::Bool, &[2]), 1.0);
+        // A little above the middle of two floats; as f64 it is the middle, which goes to the even.
+        let integer = (1i64 << 60) + (1 << 36) + 1;
+        assert_eq!(one::<f32>(Dtype::I64, &integer.to_le_bytes()), integer as f32);
+        assert_ne!(one::<f32>(Dtype::I64, &integer.to_le_bytes()), integer as f64 as f32);
+        let integers = Dtype::U64.integers(&u64::MAX.to_le_bytes()).unwrap().unwrap();
+        assert_eq!(integers, [i128::from(u64::MAX)]);
+        assert!(Dtype::F32.integers(&[0; 4]).is_none());
     }
 }

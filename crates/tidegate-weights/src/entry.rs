@@ -10,6 +10,12 @@ use crate::dtype::reserve;
 use crate::limits::{MAX_DIMS, data_limit};
 use crate::{Dtype, Error};
 
+/// What parameters are made of.
+pub(crate) const FLOATS: &str = "float16, bfloat16, float32 or float64";
+
+/// All that is read.
+pub(crate) const NUMBERS: &str = "floating-point numbers, integers or bool";
+
 /// A tensor of a file. That its elements lie within its storage was checked when it was made.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -112,13 +118,34 @@ impl Entry {
     /// [`Error::UnsupportedDtype`] if they are not floating-point numbers; [`Error::TooLarge`],
     /// [`Error::OutOfMemory`]; [`Error::Malformed`] if compressed data are broken.
     pub(crate) fn tensor<E: Element>(&self, file: &[u8]) -> Result<Tensor<E>, Error> {
-        let unsupported = || Error::dtype(&self.name, self.dtype, self.note.as_deref());
-        if !self.dtype.is_float() {
-            return Err(unsupported());
+        match self.dtype.is_float() {
+            true => self.numbers(file),
+            false => Err(self.expected(FLOATS)),
         }
+    }
+
+    /// The elements as `E`, whatever kind of number they are.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(crate) fn numbers<E: Element>(&self, file: &[u8]) -> Result<Tensor<E>, Error> {
         let bytes = self.little_endian(file)?;
-        let data = self.dtype.decode(&bytes).ok_or_else(unsupported)??;
+        let data = self.dtype.decode(&bytes).ok_or_else(|| self.expected(NUMBERS))??;
         Tensor::new(&self.shape, data).map_err(|e| Error::tensor(&self.name, e.to_string()))
+    }
+
+    /// The elements, integers or truth values, row-major.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub(crate) fn integers(&self, file: &[u8]) -> Result<Vec<i128>, Error> {
+        let bytes = self.little_endian(file)?;
+        self.dtype.integers(&bytes).ok_or_else(|| self.expected("integers"))?
+    }
+
+    /// The error that other elements are `expected`.
+    pub(crate) fn expected(&self, expected: &'static str) -> Error {
+        Error::dtype(&self.name, expected, self.dtype, self.note.as_deref())
     }
 
     /// The elements' bytes: row-major, least significant byte first.
@@ -126,9 +153,7 @@ impl Entry {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub(crate) fn little_endian<'a>(&self, file: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
-        let Some(size) = self.dtype.size() else {
-            return Err(Error::dtype(&self.name, self.dtype, self.note.as_deref()));
-        };
+        let Some(size) = self.dtype.size() else { return Err(self.expected(NUMBERS)) };
         let (bytes, limit) = (self.bytes(), data_limit(file.len()));
         if bytes > limit {
             let what = format!("tensor {}", crate::error::quoted(&self.name));

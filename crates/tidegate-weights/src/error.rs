@@ -73,8 +73,10 @@ pub enum Error {
     UnsupportedDtype {
         /// The tensor's name.
         tensor: String,
+        /// What is read there.
+        expected: &'static str,
         /// The file's name of the type.
-        dtype: String,
+        got: String,
     },
     /// Data would unpack or expand to more than a file of this size may.
     TooLarge {
@@ -151,22 +153,32 @@ impl Error {
     }
 
     /// [`Error::UnsupportedDtype`] for a tensor of type `dtype`, which the file calls `note`.
-    pub(crate) fn dtype(tensor: &str, dtype: Dtype, note: Option<&str>) -> Self {
-        let dtype = note.unwrap_or(dtype.name()).to_string();
-        Self::UnsupportedDtype { tensor: tensor.to_string(), dtype }
+    pub(crate) fn dtype(
+        tensor: &str,
+        expected: &'static str,
+        dtype: Dtype,
+        note: Option<&str>,
+    ) -> Self {
+        let got = note.unwrap_or(dtype.name()).to_string();
+        Self::UnsupportedDtype { tensor: tensor.to_string(), expected, got }
     }
 }
 
-/// `text` on one line, cut to `limit` characters, without what a terminal would obey.
+/// `text` on one line, cut to `limit` characters as shown, without what a terminal would obey.
 fn shown(text: &str, limit: usize) -> String {
     let escape = |c: char| match c {
         // Nothing a terminal obeys, and an explanation may hold a name that is escaped already.
         '"' | '\'' | '\\' => c.to_string(),
         _ => c.escape_debug().to_string(),
     };
-    let mut line: String = text.chars().take(limit).map(escape).collect();
-    if text.chars().nth(limit).is_some() {
-        line.push_str("...");
+    let (mut line, mut length) = (String::new(), 0);
+    for escaped in text.chars().map(escape) {
+        length += escaped.chars().count();
+        if length > limit {
+            line.push_str("...");
+            break;
+        }
+        line.push_str(&escaped);
     }
     line
 }
@@ -183,14 +195,19 @@ pub(crate) fn quoted(name: &str) -> String {
 
 /// Prefixes as a list to choose from, not too long.
 fn choices(prefixes: &[String]) -> String {
-    const MANY: usize = 20;
+    const LONGEST: usize = 800;
     let named = |prefix: &String| match prefix.as_str() {
         "" => "\"\" (no prefix)".to_string(),
         prefix => quoted(prefix),
     };
-    let mut list: Vec<String> = prefixes.iter().take(MANY).map(named).collect();
-    if prefixes.len() > MANY {
-        list.push(format!("and {} more", prefixes.len() - MANY));
+    let (mut list, mut length) = (Vec::new(), 0);
+    for name in prefixes.iter().map(named) {
+        length += name.chars().count() + 2;
+        if length > LONGEST {
+            list.push(format!("and {} more", prefixes.len() - list.len()));
+            break;
+        }
+        list.push(name);
     }
     list.join(", ")
 }
@@ -225,16 +242,16 @@ impl fmt::Display for Error {
                 quoted(name)
             ),
             Self::DuplicateTensor { name } => write!(f, "two tensors are called {}", quoted(name)),
-            Self::UnsupportedDtype { tensor, dtype } => write!(
+            Self::UnsupportedDtype { tensor, expected, got } => write!(
                 f,
-                "tensor {}: elements of type {} are not read, only float16, bfloat16, float32 and \
-                 float64",
+                "tensor {}: expected {expected}, got elements of type {}",
                 quoted(tensor),
-                shown(dtype, NAME)
+                shown(got, NAME)
             ),
             Self::TooLarge { what, bytes, limit } => write!(
                 f,
-                "{what} would grow to {bytes} bytes, a file of this size may come to {limit}"
+                "{what} would grow to {bytes} bytes, a file of this size may come to {limit} (if it \
+                 is right, write it uncompressed)"
             ),
             Self::OutOfMemory { bytes } => write!(f, "out of memory: {bytes} bytes are needed"),
             Self::NoSuchTensor { name } => write!(f, "there is no tensor {}", quoted(name)),
@@ -246,8 +263,9 @@ impl fmt::Display for Error {
             }
             Self::ParameterShape { name, expected, got } => write!(
                 f,
-                "size mismatch for {}: expected shape {expected}, got {got:?}",
-                quoted(name)
+                "size mismatch for {}: expected shape {expected}, got {}",
+                quoted(name),
+                shown(&format!("{got:?}"), PROBLEM)
             ),
             Self::NoLayer => write!(f, "there is no recurrent layer (no weight_ih, weight_hh)"),
             Self::SeveralLayers { prefixes } => {

@@ -7,7 +7,7 @@ use std::io::Write;
 use safetensors::tensor::{Dtype as FileDtype, View};
 use tidegate::{Element, StateDict};
 
-use crate::entry::Entry;
+use crate::entry::{Entry, NUMBERS};
 use crate::{Checkpoint, Dtype, Error};
 
 /// Writes `dict` as a `.safetensors` file. Equal dicts give equal bytes.
@@ -71,7 +71,7 @@ impl Checkpoint {
             Dtype::U64 => FileDtype::U64,
             Dtype::I64 => FileDtype::I64,
             Dtype::Other => {
-                return Err(Error::dtype(&entry.name, entry.dtype, entry.note.as_deref()));
+                return Err(entry.expected(NUMBERS));
             }
         };
         let data = entry.little_endian(&self.file)?;

@@ -179,6 +179,21 @@ fn archives_that_lie() {
 }
 
 #[test]
+fn many_long_names_make_no_long_message() {
+    let rnn =
+        |name: &str| format!(r#""{name}":{{"dtype":"F32","shape":[0,0],"data_offsets":[0,0]}}"#);
+    let parameters = (0..40).flat_map(|k| {
+        ["ih", "hh"].map(|w| rnn(&format!("{}{k}.weight_{w}_l0", "\u{1f600}".repeat(200))))
+    });
+    let header = format!("{{{}}}", parameters.collect::<Vec<_>>().join(","));
+    let _ = read("many layers", &raw_safetensors(&header, &[]));
+    let long = format!("[0{}]", ",9223372036854775807".repeat(63));
+    let header =
+        format!(r#"{{"weight_ih_l0":{{"dtype":"F32","shape":{long},"data_offsets":[0,0]}}}}"#);
+    refused("a long shape", &raw_safetensors(&header, &[]), "weight_ih_l0");
+}
+
+#[test]
 fn arrays_that_lie() {
     let header = |descr: &str, shape: &str| {
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
@@ -188,20 +203,22 @@ fn arrays_that_lie() {
         (
             "more than there is",
             raw_npy(&header("<f4", "(1000000000,)"), &[0; 8]),
-            "shape [1000000000] of float32 does not fill its 8 bytes",
+            "shape [1000000000] of float32 needs 4000000000 bytes, the file has 8",
         ),
         (
             "less than there is",
             raw_npy(&header("<f4", "(1,)"), &[0; 8]),
-            "does not fill its 8 bytes",
+            "needs 4 bytes, the file has 8",
         ),
         ("product wraps", raw_npy(&header("<f4", far), &[]), "shape [4294967296, 4294967296, 4]"),
         ("negative", raw_npy(&header("<f4", "(-1,)"), &[]), "not the line that NumPy writes"),
         (
             "pickled objects",
             raw_npy(&header("|O", "(1,)"), b"\x80\x02cos\nsystem\n."),
-            "elements of type |O are not read",
+            "got elements of type |O",
         ),
+        // Each character takes six in a message.
+        ("controls", raw_npy(&"\x1f".repeat(400), &[]), "not the line that NumPy writes"),
         (
             "many dimensions",
             raw_npy(&header("|u1", &format!("({})", "1,".repeat(65))), &[0]),
@@ -253,7 +270,7 @@ fn archives_that_unpack_to_more_than_they_should() {
         refused(
             &format!("{size} bytes"),
             &file,
-            "tensor \"w\": shape [1] of float32 does not fill",
+            "tensor \"w\": shape [1] of float32 needs 4 bytes, the file has",
         );
     }
     let longer = npy(&[2], &[1.5, 2.5]);

@@ -95,9 +95,9 @@ fn names_and_types_are_the_files() {
     assert_eq!(training.shape("parameter"), Some(&[0][..]));
     assert_eq!(training.shape("optimizer.state.0.exp_avg"), Some(&[16, 3][..]));
     let error = training.tensor::<f32>("complex").unwrap_err().to_string();
-    assert!(error.starts_with("tensor \"complex\": elements of type complex64 are not"), "{error}");
+    assert!(error.ends_with("\"complex\": expected float16, bfloat16, float32 or float64, got elements of type complex64"), "{error}");
     let error = training.tensor::<f32>("flag").unwrap_err().to_string();
-    assert!(error.contains("\"flag\": elements of type bool"), "{error}");
+    assert!(error.contains("got elements of type bool"), "{error}");
     let error = training.tensor::<f32>("absent").unwrap_err().to_string();
     assert_eq!(error, "there is no tensor \"absent\"");
 
@@ -174,7 +174,7 @@ fn a_checkpoint_is_written_in_its_own_types() {
     }
     let arrays = open(fixture("arrays.npz"));
     let error = arrays.write_safetensors(std::io::sink(), |_| true).unwrap_err().to_string();
-    assert!(error.contains("\"labels\": elements of type <U3"), "{error}");
+    assert!(error.contains("got elements of type <U3"), "{error}");
     struct Full;
     impl std::io::Write for Full {
         fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
@@ -315,7 +315,12 @@ fn a_safetensors_header_may_hold_metadata() {
     let checkpoint = open(raw_safetensors(header, &[0, 0, 192, 63, 1, 2]));
     assert_eq!(checkpoint.tensor::<f32>("w").unwrap().data(), [1.5]);
     let error = checkpoint.tensor::<f32>("f").unwrap_err().to_string();
-    assert!(error.contains("\"f\": elements of type F8_E4M3 are not read"), "{error}");
+    assert!(
+        error.contains(
+            "\"f\": expected float16, bfloat16, float32 or float64, got elements of type F8_E4M3"
+        ),
+        "{error}"
+    );
 }
 
 /// Models trained on real speech, which lie beside the checkout where it is developed.

@@ -201,7 +201,7 @@ fn integers_are_no_parameters() {
     let header = String::from_utf8_lossy(&file[8..file.len() - 8]).replace("F32", "I32");
     let checkpoint = Checkpoint::from_bytes(raw_safetensors(&header, &[0; 8])).unwrap();
     let error = checkpoint.discover().unwrap_err().to_string();
-    assert!(error.starts_with("tensor \"weight_ih_l0\": elements of type int32"), "{error}");
+    assert!(error.ends_with("got elements of type int32"), "{error}");
 }
 
 #[test]

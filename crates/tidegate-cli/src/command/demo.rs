@@ -1,6 +1,5 @@
 //! `tidegate demo`: two layers that PyTorch saved, with what PyTorch answered, inside the program.
 
-use std::io::Cursor;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -9,7 +8,7 @@ use tidegate_weights::Layer;
 use crate::checkpoint::Checkpoint;
 use crate::compare::{Difference, Tolerance};
 use crate::compute::{InitialState, Job};
-use crate::io::{self, Array, Npz};
+use crate::io::{self, Array, Arrays};
 use crate::text;
 
 /// What an element of the demo may differ by from PyTorch's, beside 1e-6 of its value: the
@@ -61,8 +60,8 @@ pub(crate) fn run() -> Result<()> {
 fn run_case(case: &Case) -> Result<(String, usize)> {
     let checkpoint = Checkpoint::from_bytes("demo checkpoint", case.checkpoint)?;
     let layer = checkpoint.choose(None)?;
-    let mut recording = Npz::new("demo recording", Cursor::new(case.recording))?;
-    let job = job(&checkpoint, &layer, &mut recording)?;
+    let recording = Arrays::from_bytes("demo recording", case.recording)?;
+    let job = job(&checkpoint, &layer, &recording)?;
     let answer = job.run(true)?;
     let mut rows = vec![HEADING.map(String::from)];
     let mut beyond = 0;
@@ -91,7 +90,7 @@ fn run_case(case: &Case) -> Result<(String, usize)> {
 }
 
 /// The layer on what PyTorch was given.
-fn job(checkpoint: &Checkpoint, layer: &Layer, recording: &mut Npz) -> Result<Job<f32>> {
+fn job(checkpoint: &Checkpoint, layer: &Layer, recording: &Arrays) -> Result<Job<f32>> {
     let has_cell_state = layer.config.mode.has_cell_state();
     Ok(Job {
         layer: checkpoint.load(layer)?,

@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, is_double, title};
 use crate::command::run::check_output;
 use crate::compare::{self, AgainstExact, Difference, Tolerance};
 use crate::compute::Answer;
-use crate::io::{self, Array, Npz, Scalar};
+use crate::io::{self, Array, Arrays, Scalar};
 use crate::{job, text};
 
 /// PyTorch's recorded answer, in float64 whatever the file holds.
@@ -91,7 +91,7 @@ fn run_as<E: Scalar>(
 }
 
 fn read_expected(path: &Path) -> Result<Expected> {
-    let mut file = Npz::open(path)?;
+    let file = Arrays::open(path)?;
     let mut arrays = Vec::new();
     for name in ["output", "h_n", "c_n"] {
         if let Some(loaded) = file.get::<f64>(name)? {

@@ -11,8 +11,6 @@ pub(crate) trait Scalar: Element + Debug + FromStr {
     const NUMPY: &'static str;
     /// The type string of a little-endian `.npy` header.
     const DESCR: &'static str;
-    /// The nearest value, rounded once.
-    fn from_integer(value: i128) -> Self;
     /// Appends the little-endian bytes.
     fn append_bytes(self, bytes: &mut Vec<u8>);
     /// The layer with its weights kept as bf16; `None` where that is not to be had.
@@ -22,9 +20,6 @@ pub(crate) trait Scalar: Element + Debug + FromStr {
 impl Scalar for f32 {
     const NUMPY: &'static str = "float32";
     const DESCR: &'static str = "<f4";
-    fn from_integer(value: i128) -> Self {
-        value as f32
-    }
     fn append_bytes(self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.to_le_bytes());
     }
@@ -36,9 +31,6 @@ impl Scalar for f32 {
 impl Scalar for f64 {
     const NUMPY: &'static str = "float64";
     const DESCR: &'static str = "<f8";
-    fn from_integer(value: i128) -> Self {
-        value as f64
-    }
     fn append_bytes(self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.to_le_bytes());
     }

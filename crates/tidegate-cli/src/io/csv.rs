@@ -12,7 +12,7 @@ use super::{Array, Scalar};
 /// # Errors
 /// A value that is not a number, a row longer or shorter than the first, or no row at all: with the
 /// line.
-pub(super) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
+pub(crate) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
     let mut lines =
         ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(reader);
     let mut record = StringRecord::new();
@@ -46,7 +46,7 @@ pub(super) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
 }
 
 /// Writes one line per row of `width` values: the shortest text that reads back as the same value.
-pub(super) fn write<E: Scalar>(writer: impl Write, width: usize, data: &[E]) -> Result<()> {
+pub(crate) fn write<E: Scalar>(writer: impl Write, width: usize, data: &[E]) -> Result<()> {
     let mut lines = WriterBuilder::new().from_writer(writer);
     for row in data.chunks(width.max(1)) {
         lines.write_record(row.iter().map(|value| format!("{value:?}")))?;

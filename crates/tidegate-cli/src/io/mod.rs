@@ -4,6 +4,7 @@
 //! whole or not at all.
 
 mod array;
+mod arrays;
 mod csv;
 mod npy;
 mod npz;
@@ -16,7 +17,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use array::{Array, Scalar};
-pub(crate) use npz::Npz;
+pub(crate) use arrays::{Arrays, Loaded};
+pub(crate) use csv::{read as read_rows, write as write_rows};
 pub(crate) use output::{check_writable, print, write_file, write_stdout};
 
 /// The kinds of array file, told by the ending of the name.
@@ -42,14 +44,6 @@ impl Format {
     }
 }
 
-/// An array read from a file, and the element type that the file stores it in.
-pub(crate) struct Loaded<E> {
-    /// The values, converted.
-    pub(crate) array: Array<E>,
-    /// NumPy's name of the type in the file; none for text.
-    pub(crate) stored: Option<String>,
-}
-
 /// The input of a layer: a `.npy` file, the array `input` of a `.npz` file, or a `.csv` file with a
 /// row per step (`-`: the same text from standard input).
 pub(crate) fn read_input<E: Scalar>(path: &Path) -> Result<Loaded<E>> {
@@ -57,23 +51,11 @@ pub(crate) fn read_input<E: Scalar>(path: &Path) -> Result<Loaded<E>> {
         let array = csv::read(std::io::stdin().lock()).context("standard input")?;
         return Ok(Loaded { array, stored: None });
     }
-    let named = || path.display().to_string();
-    match Format::of(path) {
-        Some(Format::Npy) => Ok(npy::read(open(path)?).with_context(named)?.into_loaded()),
-        Some(Format::Npz) => Npz::open(path)?.require("input"),
-        Some(Format::Csv) => {
-            let array = csv::read(open(path)?).with_context(named)?;
-            Ok(Loaded { array, stored: None })
-        }
-        None => bail!("{}: the name of an array file ends in .npy, .npz or .csv", path.display()),
+    if Format::of(path) != Some(Format::Csv) {
+        return Arrays::open(path)?.first();
     }
-}
-
-/// The length of each sequence of a batch, from a `.npy` file of integers `[B]`.
-pub(crate) fn read_lengths(path: &Path) -> Result<Vec<usize>> {
-    npy::read(open(path)?)
-        .and_then(|raw| raw.into_lengths())
-        .with_context(|| path.display().to_string())
+    let array = csv::read(open(path)?).with_context(|| path.display().to_string())?;
+    Ok(Loaded { array, stored: None })
 }
 
 /// Writes the file that the ending of `path` names: `.npz` holds all `arrays`, `.npy` and `.csv`

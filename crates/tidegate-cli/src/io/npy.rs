@@ -1,101 +1,12 @@
-//! NumPy's `.npy`: a small text header, then the elements.
+//! Writes NumPy's `.npy`: a small text header, then the elements.
 //!
-//! Source: NumPy's format description, numpy.lib.format (versions 1.0, 2.0 and 3.0).
+//! Source: NumPy's format description, numpy.lib.format (version 1.0).
 
-mod header;
+use std::io::Write;
 
-use std::io::{Read, Write};
+use super::Scalar;
 
-use anyhow::{Context, Result, ensure};
-
-use super::{Array, Loaded, Scalar};
-use header::{DType, Header, MAGIC};
-
-/// An array as the file holds it: bytes of one element type, already row-major.
-pub(super) struct Raw {
-    dtype: DType,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Raw {
-    /// The values as floats of the computation.
-    pub(super) fn into_loaded<E: Scalar>(self) -> Loaded<E> {
-        let data = self
-            .bytes
-            .chunks_exact(self.dtype.size)
-            .map(|bytes| self.dtype.number(bytes))
-            .collect();
-        Loaded { stored: Some(self.dtype.name()), array: Array { shape: self.shape, data } }
-    }
-
-    /// The values as the lengths of sequences.
-    pub(super) fn into_lengths(self) -> Result<Vec<usize>> {
-        let name = self.dtype.name();
-        ensure!(matches!(self.dtype.kind, 'i' | 'u'), "lengths are integers, got {name}");
-        ensure!(self.shape.len() == 1, "lengths have one axis [B], got the shape {:?}", self.shape);
-        let length = |(row, bytes)| {
-            let value = self.dtype.integer(bytes);
-            usize::try_from(value)
-                .ok()
-                .with_context(|| format!("the length of sequence {row} is {value}"))
-        };
-        self.bytes.chunks_exact(self.dtype.size).enumerate().map(length).collect()
-    }
-}
-
-/// Reads one array.
-///
-/// # Errors
-/// A header that is not NumPy's, an element type other than floats, integers and bool, or fewer
-/// bytes than the shape needs. Memory grows with what the reader gives, not with what the header
-/// claims.
-pub(super) fn read(mut reader: impl Read) -> Result<Raw> {
-    let Header { dtype, fortran_order, shape } = Header::read(&mut reader)?;
-    let needed = shape.iter().try_fold(dtype.size, |bytes, &axis| bytes.checked_mul(axis));
-    let needed = needed.with_context(|| format!("no memory holds an array of shape {shape:?}"))?;
-    let mut bytes = Vec::new();
-    reader.take(needed as u64).read_to_end(&mut bytes)?;
-    ensure!(
-        bytes.len() == needed,
-        "cut short: {shape:?} of {} needs {needed} bytes, the file has {}",
-        dtype.name(),
-        bytes.len()
-    );
-    if fortran_order {
-        bytes = row_major(&bytes, &shape, dtype.size);
-    }
-    Ok(Raw { dtype, shape, bytes })
-}
-
-/// Reorders elements of `size` bytes from first-axis-fastest to last-axis-fastest.
-fn row_major(bytes: &[u8], shape: &[usize], size: usize) -> Vec<u8> {
-    let mut ordered = Vec::with_capacity(bytes.len());
-    if bytes.is_empty() {
-        return ordered;
-    }
-    let mut strides = Vec::with_capacity(shape.len());
-    let mut stride = size;
-    for &axis in shape {
-        strides.push(stride);
-        stride *= axis;
-    }
-    let mut index = vec![0; shape.len()];
-    let mut from = 0;
-    while ordered.len() < bytes.len() {
-        ordered.extend_from_slice(&bytes[from..from + size]);
-        for axis in (0..shape.len()).rev() {
-            index[axis] += 1;
-            from += strides[axis];
-            if index[axis] < shape[axis] {
-                break;
-            }
-            from -= strides[axis] * index[axis];
-            index[axis] = 0;
-        }
-    }
-    ordered
-}
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Writes one array in format version 1.0, little-endian, row-major.
 pub(super) fn write<E: Scalar>(
@@ -131,18 +42,7 @@ pub(super) fn write<E: Scalar>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn npy(descr: &str, fortran: bool, shape: &str, elements: &[u8]) -> Vec<u8> {
-        let order = if fortran { "True" } else { "False" };
-        let header =
-            format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}\n");
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend([1, 0]);
-        bytes.extend((header.len() as u16).to_le_bytes());
-        bytes.extend(header.as_bytes());
-        bytes.extend(elements);
-        bytes
-    }
+    use crate::io::{Array, Arrays};
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -152,51 +52,9 @@ mod tests {
             let mut bytes = Vec::new();
             write(&mut bytes, &shape, &data).unwrap();
             assert_eq!((bytes.len() - 4 * data.len()) % 64, 0);
-            let loaded = read(&bytes[..]).unwrap().into_loaded::<f32>();
+            let loaded = Arrays::from_bytes("it", &bytes).unwrap().first::<f32>().unwrap();
             assert_eq!(loaded.array, Array { shape, data });
-            assert_eq!(loaded.stored.as_deref(), Some("float32"));
+            assert_eq!(loaded.stored.unwrap().name(), "float32");
         }
-    }
-
-    #[test]
-    fn column_major_arrays_are_reordered() {
-        // [[0, 1, 2], [3, 4, 5]] stored column by column.
-        let bytes = npy("|u1", true, "(2, 3)", &[0, 3, 1, 4, 2, 5]);
-        assert_eq!(
-            read(&bytes[..]).unwrap().into_loaded::<f64>().array.data,
-            [0., 1., 2., 3., 4., 5.]
-        );
-        let cube: Vec<u8> = (0..24).map(|i| (i % 2) * 12 + (i / 2 % 3) * 4 + i / 6).collect();
-        let loaded = read(&npy("|u1", true, "(2, 3, 4)", &cube)[..]).unwrap().into_loaded::<f32>();
-        assert_eq!(loaded.array.data, (0..24u8).map(f32::from).collect::<Vec<_>>());
-        assert!(read(&npy("<f4", true, "(0, 9223372036854775807, 3)", &[])[..]).is_ok());
-    }
-
-    #[test]
-    fn every_prefix_of_a_file_is_an_error() {
-        let bytes = npy("<f4", false, "(2, 3)", &[7; 24]);
-        for end in 0..bytes.len() {
-            assert!(read(&bytes[..end]).is_err(), "{end} bytes");
-        }
-        assert!(read(&bytes[..]).is_ok());
-    }
-
-    #[test]
-    fn a_shape_that_lies_is_an_error_without_the_memory() {
-        for shape in ["(4611686018427387904, 4)", "(1099511627776,)", "(99999999999999999999,)"] {
-            assert!(read(&npy("<f8", false, shape, &[0; 64])[..]).is_err(), "{shape}");
-        }
-    }
-
-    #[test]
-    fn lengths_are_integers_on_one_axis() {
-        let lengths = |descr, shape, elements: &[u8]| {
-            read(&npy(descr, false, shape, elements)[..])?.into_lengths()
-        };
-        assert_eq!(lengths("<i2", "(3,)", &[5, 0, 0, 0, 1, 1]).unwrap(), [5, 0, 257]);
-        let message = |result: Result<Vec<usize>>| result.unwrap_err().to_string();
-        assert_eq!(message(lengths("|i1", "(2,)", &[1, 0xfe])), "the length of sequence 1 is -2");
-        assert_eq!(message(lengths("<f4", "(1,)", &[0; 4])), "lengths are integers, got float32");
-        assert!(message(lengths("|u1", "(1, 1)", &[0])).contains("[1, 1]"));
     }
 }

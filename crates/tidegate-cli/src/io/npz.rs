@@ -1,69 +1,12 @@
-//! NumPy's `.npz`: a zip archive with one `.npy` file per array.
+//! Writes NumPy's `.npz`: a zip archive with one `.npy` file per array.
 
-use std::io::{BufWriter, Read, Seek, Write};
-use std::path::Path;
+use std::io::{BufWriter, Seek, Write};
 
-use anyhow::{Context, Result};
-use zip::result::ZipError;
+use anyhow::Result;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::text;
-
-use super::{Array, Loaded, Scalar, npy, open};
-
-/// What a zip archive can be read from.
-trait Source: Read + Seek {}
-
-impl<R: Read + Seek> Source for R {}
-
-/// An open `.npz` file.
-pub(crate) struct Npz {
-    /// What to call it in errors.
-    place: String,
-    archive: ZipArchive<Box<dyn Source>>,
-}
-
-impl Npz {
-    /// Opens `path` and reads its table of contents.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Self::new(&path.display().to_string(), open(path)?)
-    }
-
-    /// Reads the table of contents of `source`, which errors call `place`.
-    pub(crate) fn new(place: &str, source: impl Read + Seek + 'static) -> Result<Self> {
-        let source: Box<dyn Source> = Box::new(source);
-        let archive =
-            ZipArchive::new(source).with_context(|| format!("{place}: not a .npz file"))?;
-        Ok(Self { place: place.into(), archive })
-    }
-
-    /// The array `name`, if the file has it.
-    pub(crate) fn get<E: Scalar>(&mut self, name: &str) -> Result<Option<Loaded<E>>> {
-        let place = || format!("{}: {name}", self.place);
-        let entry = match self.archive.by_name(&format!("{name}.npy")) {
-            Err(ZipError::FileNotFound) => return Ok(None),
-            entry => entry.with_context(place)?,
-        };
-        Ok(Some(npy::read(entry).with_context(place)?.into_loaded()))
-    }
-
-    /// The array `name`.
-    pub(crate) fn require<E: Scalar>(&mut self, name: &str) -> Result<Loaded<E>> {
-        self.get(name)?.with_context(|| {
-            format!("{}: no array '{name}' in it; it has {}", self.place, text::list(&self.names()))
-        })
-    }
-
-    /// The names of the arrays, sorted.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let files = self.archive.file_names().filter_map(Result::ok);
-        let mut names: Vec<_> =
-            files.map(|file| file.strip_suffix(".npy").unwrap_or(&file).to_string()).collect();
-        names.sort_unstable();
-        names
-    }
-}
+use super::{Array, Scalar, npy};
 
 /// Writes arrays under their names, uncompressed, as `numpy.savez` does. Equal arrays give equal
 /// bytes.
@@ -87,30 +30,28 @@ pub(super) fn write<E: Scalar>(
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::io::Cursor;
 
     use super::*;
+    use crate::io::Arrays;
 
     #[test]
     fn what_is_written_is_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("arrays.npz");
         let first = Array { shape: vec![2, 2], data: vec![1.0f64, 2.0, 3.0, 0.1] };
         let second = Array { shape: vec![1], data: vec![-1.0f64] };
         let write_once = || {
-            write(File::create(&path).unwrap(), &[("output", &first), ("h_n", &second)]).unwrap();
-            std::fs::read(&path).unwrap()
+            let mut file = Cursor::new(Vec::new());
+            write(&mut file, &[("output", &first), ("h_n", &second)]).unwrap();
+            file.into_inner()
         };
-        assert_eq!(write_once(), write_once());
-        let mut npz = Npz::open(&path).unwrap();
-        assert_eq!(npz.names(), ["h_n", "output"]);
-        assert_eq!(npz.require::<f64>("output").unwrap().array, first);
-        assert_eq!(npz.require::<f64>("h_n").unwrap().array, second);
-        assert!(npz.get::<f64>("c_n").unwrap().is_none());
-        let message = npz.require::<f64>("c_n").err().unwrap().to_string();
-        assert!(
-            message.ends_with("arrays.npz: no array 'c_n' in it; it has h_n, output"),
-            "{message}"
-        );
+        let bytes = write_once();
+        assert_eq!(bytes, write_once());
+        let arrays = Arrays::from_bytes("it", &bytes).unwrap();
+        assert_eq!(arrays.names(), ["h_n", "output"]);
+        assert_eq!(arrays.require::<f64>("output").unwrap().array, first);
+        assert_eq!(arrays.require::<f64>("h_n").unwrap().array, second);
+        assert!(arrays.get::<f64>("c_n").unwrap().is_none());
+        let message = arrays.require::<f64>("c_n").err().unwrap().to_string();
+        assert_eq!(message, "it: no array 'c_n' in it; it has h_n, output");
     }
 }

@@ -66,15 +66,14 @@ impl Header {
         let Some((dtype, big_endian)) = dtype(&self.descr) else {
             return Entry::unread(name, &self.descr, shape);
         };
-        let expected = element_count(&shape)
-            .and_then(|count| count.checked_mul(dtype.size()?))
-            .and_then(|bytes| bytes.checked_add(self.data));
-        if expected != Some(size) {
+        let needed = element_count(&shape).and_then(|count| count.checked_mul(dtype.size()?));
+        let data = size.saturating_sub(self.data);
+        if needed != Some(data) || size < self.data {
             let shape = &shape[..shape.len().min(crate::MAX_DIMS)];
-            let data = size.saturating_sub(self.data);
+            let needed = needed.map_or("too many".to_string(), |n| n.to_string());
             return Err(Error::tensor(
                 &name,
-                format!("shape {shape:?} of {dtype} does not fill its {data} bytes of data"),
+                format!("shape {shape:?} of {dtype} needs {needed} bytes, the file has {data}"),
             ));
         }
         let strides = self.fortran_order.then(|| column_major_strides(&shape));

@@ -4,12 +4,14 @@
 pub(crate) mod cost;
 pub(crate) mod memory;
 pub(crate) mod pickle;
+mod read;
 pub(crate) mod zip;
 
 use std::path::PathBuf;
 
+pub(crate) use read::read_all;
 use tidegate::{Element, StateDict};
-use tidegate_weights::{Checkpoint, Error, write_safetensors};
+use tidegate_weights::write_safetensors;
 
 /// A file that `fixtures/checkpoints.py` made.
 pub(crate) fn fixture(name: &str) -> Vec<u8> {
@@ -47,30 +49,4 @@ pub(crate) fn npy(shape: &[usize], elements: &[f32]) -> Vec<u8> {
     let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
     let data: Vec<u8> = elements.iter().flat_map(|x| x.to_le_bytes()).collect();
     raw_npy(&header, &data)
-}
-
-/// Reads a file and everything in it; the first error, whose message must be one short line.
-pub(crate) fn read_all(file: &[u8]) -> Result<(), Error> {
-    let checked = |error: Error| {
-        let message = error.to_string();
-        assert!(!message.contains(['\n', '\r', '\x1b', '\0']), "{message:?}");
-        assert!(message.chars().count() < 1500, "{message}");
-        error
-    };
-    let read = || {
-        let checkpoint = Checkpoint::from_bytes(file)?;
-        let mut first = Ok(());
-        for name in checkpoint.names() {
-            assert!(checkpoint.shape(name).is_some() && checkpoint.dtype(name).is_some());
-            first = first.and(checkpoint.tensor::<f32>(name).map(drop).map_err(checked));
-        }
-        for (prefix, layer) in checkpoint.discover_each() {
-            let layer = layer.and_then(|layer| checkpoint.load::<f32>(&layer).map(drop));
-            first = first.and(layer.map_err(checked));
-            first = first.and(checkpoint.layer(Some(&prefix)).map(drop).map_err(checked));
-        }
-        let written = checkpoint.write_safetensors(std::io::sink(), |_| true);
-        first.and(written.map_err(checked))
-    };
-    read().map_err(checked)
 }
