@@ -4,7 +4,7 @@
 use core::mem::size_of_val;
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use tidegate::{
     Config, Element, GradientsMut, Mode, Options, OutputMut, Packing, Resets, RnnBase, State,
@@ -31,8 +31,11 @@ pub(crate) struct Packed<E: Element> {
 }
 
 /// An error of the library as Python's.
-pub(crate) fn value_error(error: impl core::fmt::Display) -> PyErr {
-    PyValueError::new_err(error.to_string())
+pub(crate) fn value_error(error: tidegate::Error) -> PyErr {
+    match error {
+        tidegate::Error::OutOfMemory { .. } => PyMemoryError::new_err(error.to_string()),
+        _ => PyValueError::new_err(error.to_string()),
+    }
 }
 
 /// The mode of PyTorch's name `LSTM`, `GRU`, `RNN_TANH` or `RNN_RELU`.

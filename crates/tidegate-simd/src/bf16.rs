@@ -1,7 +1,12 @@
+#![allow(unsafe_code, reason = "says that no bits set is a number")]
+
 /// A number in 16 bits: the upper half of an `f32`, so its exponent and 8 significant bits.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(u16);
+
+// SAFETY: all bits zero is the number zero.
+unsafe impl bytemuck::Zeroable for Bf16 {}
 
 impl Bf16 {
     /// The nearest number to `x`, the even one of two; a NaN stays one.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tidegate::{Element, Tensor};
 
-use crate::dtype::reserve;
+use crate::dtype::reserve_more;
 use crate::entry::Entry;
 use crate::{Dtype, Error, Format, format};
 
@@ -34,14 +34,18 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let failed = |source| Error::Read { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(failed)?;
+        let mut file = File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() {
             return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
         }
-        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        let mut bytes = reserve(length)?;
-        file.take(metadata.len()).read_to_end(&mut bytes).map_err(failed)?;
+        let mut bytes = Vec::with_capacity(format::START);
+        file.by_ref().take(format::START as u64).read_to_end(&mut bytes).map_err(failed)?;
+        // Of a large file that is none of ours, nothing more is read.
+        format::tell(&bytes)?;
+        let rest = metadata.len().saturating_sub(bytes.len() as u64);
+        reserve_more(&mut bytes, usize::try_from(rest).unwrap_or(usize::MAX))?;
+        file.take(rest).read_to_end(&mut bytes).map_err(failed)?;
         Self::from_bytes(bytes)
     }
 

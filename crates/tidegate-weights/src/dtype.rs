@@ -146,10 +146,18 @@ fn collect<const N: usize, T>(
 /// [`Error::OutOfMemory`].
 pub(crate) fn reserve<T>(count: usize) -> Result<Vec<T>, Error> {
     let mut values = Vec::new();
-    match values.try_reserve_exact(count) {
-        Ok(()) => Ok(values),
-        Err(_) => Err(Error::OutOfMemory { bytes: count.saturating_mul(size_of::<T>()) }),
-    }
+    reserve_more(&mut values, count)?;
+    Ok(values)
+}
+
+/// Makes room for `count` more elements.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn reserve_more<T>(values: &mut Vec<T>, count: usize) -> Result<(), Error> {
+    values.try_reserve_exact(count).map_err(|_| Error::OutOfMemory {
+        bytes: values.len().saturating_add(count).saturating_mul(size_of::<T>()),
+    })
 }
 
 #[cfg(test)]

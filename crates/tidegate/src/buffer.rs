@@ -2,6 +2,10 @@
 
 use core::ops::{Deref, DerefMut};
 
+use bytemuck::Zeroable;
+
+use crate::memory;
+
 /// Cache lines are this long on every machine we know.
 const LINE_BYTES: usize = 64;
 
@@ -15,10 +19,10 @@ pub(crate) struct Buffer<E> {
     len: usize,
 }
 
-impl<E: Copy + Default> Buffer<E> {
-    /// A buffer of `len` zeros.
+impl<E: Zeroable> Buffer<E> {
+    /// A buffer of `len` zeros. Only inside of [`memory::or_error`].
     pub(crate) fn zeros(len: usize) -> Self {
-        let data = vec![E::default(); len + LINE_BYTES / size_of::<E>()];
+        let data: Vec<E> = memory::zeros(len + LINE_BYTES / size_of::<E>());
         let start = data.as_ptr().align_offset(LINE_BYTES).min(data.len() - len);
         Self { data, start, len }
     }

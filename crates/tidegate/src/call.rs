@@ -13,7 +13,7 @@ use crate::saved::{Keep, SavedScan};
 use crate::scan::Scan;
 use crate::weights::Direction;
 use crate::workspace::Task;
-use crate::{Element, Generator, threads};
+use crate::{Element, Generator, memory, threads};
 
 /// Multiply-adds of a step's recurrent product below which meeting after every step costs more
 /// than a second thread saves. Measured on a Zen 5: two threads take 0.89 of the time of one at
@@ -73,17 +73,16 @@ impl<E: Element> Shared<E> {
         let keep = match saved {
             None => Vec::new(),
             Some((saved, span)) => {
-                saved.resize_with(self.directions.len(), SavedScan::default);
+                memory::lengthen(saved, self.directions.len());
+                saved.truncate(self.directions.len());
                 let scans = saved.iter_mut().zip(&self.directions);
                 let steps = 0..batch.steps();
-                match span {
-                    Some(span) => {
-                        scans.map(|(saved, d)| saved.checkpoints(d, config, &batch, span)).collect()
-                    }
-                    None => scans
-                        .map(|(saved, d)| saved.rows(d, config, &batch, steps.clone()))
-                        .collect(),
-                }
+                let mut keep = memory::with_capacity(scans.len());
+                keep.extend(scans.map(|(saved, direction)| match span {
+                    Some(span) => saved.checkpoints(direction, config, &batch, span),
+                    None => saved.rows(direction, config, &batch, steps.clone()),
+                }));
+                keep
             }
         };
         let upper = config.num_layers - 1;
@@ -116,7 +115,7 @@ impl<E: Element> Shared<E> {
         let sides = threads::parts(config.num_directions(), work / config.num_layers);
         let members = self.members(&batch, work);
         let most = parts.len().max(sides.len()).max(members);
-        tasks.resize_with(tasks.len().max(most), Task::default);
+        memory::lengthen(tasks, most);
         if sides.len() < members && (parts.len() < members || self.prefers_units(&batch)) {
             exchange.prepare(members, rows * self.widest_state());
             let exchange = &*exchange;

@@ -1,7 +1,7 @@
 //! Arguments of a forward call, checked once.
 
 use crate::rows::RowsIn;
-use crate::{Config, Element, Error, Output, OutputMut, Packing, State, Tensor, View};
+use crate::{Config, Element, Error, Output, OutputMut, Packing, State, Tensor, View, memory};
 
 /// The sizes of a checked input.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -112,19 +112,30 @@ impl Dims {
     }
 
     /// Results of the right shapes, filled with zeros.
-    pub(crate) fn output<E: Element>(&self, config: &Config) -> Output<E> {
-        let width = config.num_directions() * config.output_size();
-        let shape = self.sequence_shape(config, width);
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn output<E: Element>(&self, config: &Config) -> Result<Output<E>, Error> {
+        let shape = self.sequence_shape(config, config.num_directions() * config.output_size());
+        let (h_n, c_n) = self.states(config)?;
+        Ok(Output { output: Tensor::full(&shape, E::ZERO)?, h_n, c_n })
+    }
+
+    /// States of the right shapes, filled with zeros.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn states<E: Element>(
+        &self,
+        config: &Config,
+    ) -> Result<(Tensor<E>, Option<Tensor<E>>), Error> {
         let state = |size| Tensor::full(&self.state_shape(config, size), E::ZERO);
-        Output {
-            output: Tensor::full(&shape, E::ZERO),
-            h_n: state(config.output_size()),
-            c_n: config.mode.has_cell_state().then(|| state(config.hidden_size)),
-        }
+        let c = config.mode.has_cell_state().then(|| state(config.hidden_size)).transpose()?;
+        Ok((state(config.output_size())?, c))
     }
 
     /// The shape of a state whose last dimension is `size`.
-    fn state_shape(&self, config: &Config, size: usize) -> Vec<usize> {
+    pub(crate) fn state_shape(&self, config: &Config, size: usize) -> Vec<usize> {
         let scans = config.num_layers * config.num_directions();
         if self.unbatched() { vec![scans, size] } else { vec![scans, self.rows, size] }
     }
@@ -233,11 +244,13 @@ pub(crate) fn sort_lengths(
         return Err(Error::LengthOutOfRange { row, length, min: 0, max });
     }
     order.clear();
+    memory::reserve(order, lengths.len());
     order.extend(0..lengths.len());
     // Unstable sorting allocates nothing; the row number makes it stable.
     order.sort_unstable_by_key(|&row| (core::cmp::Reverse(lengths[row]), row));
     let longest = lengths.iter().copied().max().unwrap_or(0);
     offsets.clear();
+    memory::reserve(offsets, longest + 1);
     offsets.push(0);
     let mut alive = lengths.len();
     for t in 0..longest {

@@ -6,7 +6,7 @@ use crate::carry::Carry;
 use crate::check::{Dims, Form};
 use crate::rows::{Batch, RowsIn};
 use crate::weights::Direction;
-use crate::{Config, Element, Error};
+use crate::{Config, Element, Error, memory};
 
 /// The cuts of a batch.
 #[derive(Copy, Clone, Debug)]
@@ -90,6 +90,7 @@ pub(crate) fn cut_rows(
         expected.pop();
         return Err(Error::Shape { tensor: "resets", expected, got: vec![mask.len()] });
     }
+    memory::reserve(into, mask.len());
     if let Form::Packed(_) = dims.form {
         into.extend_from_slice(mask);
         return Ok(());

@@ -34,6 +34,11 @@ pub enum Error {
         /// What would be too large.
         what: &'static str,
     },
+    /// There is not as much memory.
+    OutOfMemory {
+        /// How much was asked for.
+        bytes: usize,
+    },
     /// A tensor's data does not fill its shape.
     Length {
         /// The shape given.
@@ -183,6 +188,7 @@ impl fmt::Display for Error {
                 "proj_size argument is only supported for LSTM, not RNN or GRU, but got \
                  proj_size={proj_size}"
             ),
+            Self::OutOfMemory { bytes } => write!(f, "out of memory: {bytes} bytes are needed"),
             Self::TooLarge { what } => write!(f, "{what} is too large for this machine"),
             Self::Length { shape, got } => {
                 write!(f, "a tensor of shape {shape:?} cannot hold {got} elements")

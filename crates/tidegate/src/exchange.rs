@@ -6,7 +6,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::hint::spin_loop;
 
-use crate::Element;
+use crate::{Element, memory};
 
 /// Turns of spinning before the core is offered to another thread: longer than a step of a large
 /// layer, since a waiting thread that gives its core away is late for the next step.
@@ -43,13 +43,13 @@ struct Turn(AtomicUsize);
 impl<E: Element> Exchange<E> {
     /// Prepares for `members` that share up to `len` elements a step.
     pub(crate) fn prepare(&mut self, members: usize, len: usize) {
-        self.turns.resize_with(self.turns.len().max(members), Turn::default);
+        memory::lengthen(&mut self.turns, members);
         for turn in &mut self.turns {
             *turn.0.get_mut() = 0;
         }
         for slot in &mut self.slots {
             if slot.0.len() < len {
-                slot.0 = (0..len).map(|_| UnsafeCell::new(E::ZERO)).collect();
+                slot.0 = memory::zeros::<E>(len).into_iter().map(UnsafeCell::new).collect();
             }
         }
     }

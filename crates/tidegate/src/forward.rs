@@ -8,11 +8,27 @@ use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
 use crate::workspace::Workspace;
-use crate::{Config, Element, Error, Options, OutputMut, View};
+use crate::{Config, Element, Error, Options, OutputMut, View, memory};
 
 impl<E: Element> Shared<E> {
     /// Checks a call and runs it; keeps what backward needs if there is a place for it.
     pub(crate) fn forward_into<'a>(
+        &self,
+        x: View<'a, E>,
+        options: Options<'a, E>,
+        workspace: &mut Workspace<E>,
+        mut saved: Option<&mut Saved<E>>,
+        out: OutputMut<'_, E>,
+    ) -> Result<(), Error> {
+        let kept = saved.as_deref_mut();
+        let result = memory::or_error(|| self.checked_forward(x, options, workspace, kept, out));
+        if let (Err(Error::OutOfMemory { .. }), Some(saved)) = (&result, saved) {
+            saved.call = None;
+        }
+        result
+    }
+
+    fn checked_forward<'a>(
         &self,
         x: View<'a, E>,
         options: Options<'a, E>,

@@ -47,6 +47,7 @@ mod forward;
 mod generator;
 mod kernel;
 mod layers;
+mod memory;
 mod options;
 mod packed;
 mod params;

@@ -5,13 +5,16 @@ use crate::{Config, Element, Error, StateDict, Tensor};
 
 /// Parameters as PyTorch's constructors draw them: uniform in `±1/sqrt(hidden_size)`, one after
 /// the other, biases and projections too.
-pub(crate) fn initial<E: Element>(config: &Config, generator: &mut Generator) -> Vec<Tensor<E>> {
+pub(crate) fn initial<E: Element>(
+    config: &Config,
+    generator: &mut Generator,
+) -> Result<Vec<Tensor<E>>, Error> {
     // Rounded to the type first: PyTorch passes the bound as a number of the tensor's type.
     let bound = E::from_f64(1.0 / (config.hidden_size as f64).sqrt());
     let draw = |(_, shape): (String, Vec<usize>)| {
-        let mut tensor = Tensor::full(&shape, E::ZERO);
+        let mut tensor = Tensor::full(&shape, E::ZERO)?;
         tensor.data_mut().fill_with(|| generator.symmetric(bound));
-        tensor
+        Ok(tensor)
     };
     config.parameters().into_iter().map(draw).collect()
 }
@@ -45,7 +48,7 @@ pub(crate) fn from_dict<E: Element>(
             Some(tensor) if tensor.shape() != shape => {
                 Err(Error::ParameterShape { name, expected: shape, got: tensor.shape().to_vec() })
             }
-            Some(tensor) => Ok(tensor.clone()),
+            Some(tensor) => tensor.copy(),
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use crate::generator::with_global;
 use crate::weights::Direction;
 use crate::{
     Config, Element, Error, Generator, Options, Output, OutputMut, StateDict, Stream, Tensor, View,
-    Workspace, params,
+    Workspace, memory, params,
 };
 
 /// A stack of recurrent layers of any [`Mode`](crate::Mode), as PyTorch's `RNNBase`.
@@ -43,11 +43,24 @@ impl<E: Element> Shared<E> {
             round(&mut parameters);
         }
         let each = config.direction_parameters(0).len();
-        let directions = parameters
-            .chunks_exact(each)
-            .map(|parameters| Direction::new(&config, parameters, E::lanes(level), half))
-            .collect();
+        let chunks = parameters.chunks_exact(each);
+        let mut directions = memory::with_capacity(chunks.len());
+        directions
+            .extend(chunks.map(|chunk| Direction::new(&config, chunk, E::lanes(level), half)));
         Arc::new(Self { config, level, half, parameters, directions })
+    }
+
+    /// As [`new`](Self::new).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    fn checked(
+        config: Config,
+        level: Level,
+        half: bool,
+        parameters: Vec<Tensor<E>>,
+    ) -> Result<Arc<Self>, Error> {
+        memory::or_error(|| Ok(Self::new(config, level, half, parameters)))
     }
 }
 
@@ -68,9 +81,12 @@ impl RnnBase<f32> {
     /// The results have the bits of a layer whose weights were rounded and kept as f32, which is also
     /// what [`state_dict`](Self::state_dict) returns. How far they are from the unrounded layer's
     /// depends on the weights: each is off by up to 2^-9 of itself.
+    ///
+    /// # Panics
+    /// If there is no memory for them.
     pub fn with_bf16_weights(&self) -> Self {
         let Shared { config, level, ref parameters, .. } = *self.shared;
-        Self { shared: Shared::new(config, level, true, parameters.clone()) }
+        Self { shared: memory::or_panic(|| Shared::new(config, level, true, parameters.clone())) }
     }
 }
 
@@ -79,7 +95,7 @@ impl<E: Element> RnnBase<E> {
     /// ([`manual_seed`](crate::manual_seed)).
     ///
     /// # Errors
-    /// As [`Config::validate`].
+    /// As [`Config::validate`]; [`Error::OutOfMemory`].
     pub fn new(config: Config) -> Result<Self, Error> {
         with_global(|generator| Self::with_generator(config, generator))
     }
@@ -90,8 +106,8 @@ impl<E: Element> RnnBase<E> {
     /// As [`Config::validate`].
     pub fn with_generator(config: Config, generator: &mut Generator) -> Result<Self, Error> {
         config.validate()?;
-        let parameters = params::initial(&config, generator);
-        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
+        let parameters = params::initial(&config, generator)?;
+        Ok(Self { shared: Shared::checked(config, Level::best(), false, parameters)? })
     }
 
     /// A layer with the parameters that `dict` holds under `prefix` (`"encoder."`, or `""`).
@@ -117,7 +133,7 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<Self, Error> {
         config.validate()?;
         let parameters = params::from_dict(&config, dict, prefix, rename)?;
-        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
+        Ok(Self { shared: Shared::checked(config, Level::best(), false, parameters)? })
     }
 
     /// Replaces all parameters by those that `dict` holds under `prefix`.
@@ -129,7 +145,7 @@ impl<E: Element> RnnBase<E> {
     pub fn load_state_dict(&mut self, dict: &StateDict<E>, prefix: &str) -> Result<(), Error> {
         let Shared { config, level, half, .. } = *self.shared;
         let parameters = params::from_dict(&config, dict, prefix, str::to_string)?;
-        self.shared = Shared::new(config, level, half, parameters);
+        self.shared = Shared::checked(config, level, half, parameters)?;
         Ok(())
     }
 
@@ -151,7 +167,7 @@ impl<E: Element> RnnBase<E> {
     /// ```
     ///
     /// # Panics
-    /// If a parameter is replaced by one of another shape.
+    /// If a parameter is replaced by one of another shape, or there is no memory to pack them in.
     pub fn update_parameters(&mut self, update: impl FnOnce(&mut [Tensor<E>])) {
         let Shared { config, level, half, .. } = *self.shared;
         let check = |parameters: &[Tensor<E>]| {
@@ -163,7 +179,7 @@ impl<E: Element> RnnBase<E> {
             let mut parameters = self.shared.parameters.clone();
             update(&mut parameters);
             check(&parameters);
-            self.shared = Shared::new(config, level, half, parameters);
+            self.shared = memory::or_panic(|| Shared::new(config, level, half, parameters));
             return;
         };
         update(&mut shared.parameters);
@@ -173,15 +189,20 @@ impl<E: Element> RnnBase<E> {
         }
         let each = config.direction_parameters(0).len();
         let parameters = shared.parameters.chunks_exact(each);
-        for (direction, parameters) in shared.directions.iter_mut().zip(parameters) {
-            direction.set(&config, parameters);
-        }
+        memory::or_panic(|| {
+            for (direction, parameters) in shared.directions.iter_mut().zip(parameters) {
+                direction.set(&config, parameters);
+            }
+        });
     }
 
     /// The same layer computed with the instructions of `level`; the results have the same bits.
+    ///
+    /// # Panics
+    /// If there is no memory for its weights.
     pub fn at_level(&self, level: Level) -> Self {
         let Shared { config, half, ref parameters, .. } = *self.shared;
-        Self { shared: Shared::new(config, level, half, parameters.clone()) }
+        Self { shared: memory::or_panic(|| Shared::new(config, level, half, parameters.clone())) }
     }
 
     /// The instruction set the layer computes with.
@@ -216,7 +237,7 @@ impl<E: Element> RnnBase<E> {
     /// (`P` the output size) and `[D*L, B, H]`, never batch first.
     ///
     /// # Errors
-    /// If `x`, a state or the lengths have the wrong shape; the message says which.
+    /// If `x`, a state or the lengths have the wrong shape; the message says which. [`Error::OutOfMemory`].
     pub fn forward_with<'a>(
         &self,
         x: impl Into<View<'a, E>>,
@@ -224,7 +245,7 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<Output<E>, Error> {
         let x = x.into();
         let dims = check_input(self.config(), &x, options.packing)?;
-        let mut result = dims.output(self.config());
+        let mut result = dims.output(self.config())?;
         let out = OutputMut {
             output: result.output.data_mut(),
             h_n: result.h_n.data_mut(),
@@ -255,7 +276,7 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// As [`forward_with`](Self::forward_with), for what concerns `x` alone.
     pub fn empty_output<'a>(&self, x: impl Into<View<'a, E>>) -> Result<Output<E>, Error> {
-        check_input(self.config(), &x.into(), None).map(|dims| dims.output(self.config()))
+        check_input(self.config(), &x.into(), None)?.output(self.config())
     }
 
     /// A stream of `batch` sequences from zero states: one step or chunk per call.

@@ -11,7 +11,7 @@ use crate::cell::saved_values;
 use crate::check::Dims;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::weights::Direction;
-use crate::{Config, Element, Error};
+use crate::{Config, Element, Error, memory};
 
 /// What [`RnnBase::forward_train`](crate::RnnBase::forward_train) keeps for
 /// [`RnnBase::backward`](crate::RnnBase::backward).
@@ -203,12 +203,16 @@ impl<E: Element> Saved<E> {
     ) {
         self.call = Some(call);
         self.order.clear();
-        self.order.extend_from_slice(order.unwrap_or_default());
+        let order = order.unwrap_or_default();
+        memory::reserve(&mut self.order, order.len());
+        self.order.extend_from_slice(order);
         self.offsets.clear();
         if let Batch::Ragged { offsets, .. } = batch {
+            memory::reserve(&mut self.offsets, offsets.len());
             self.offsets.extend_from_slice(offsets);
         }
         self.cuts.clear();
+        memory::reserve(&mut self.cuts, cuts.len());
         self.cuts.extend_from_slice(cuts);
     }
 

@@ -203,7 +203,7 @@ pub fn pack_padded_sequence<'a, E: Element>(
         (0..longest).map(|t| lengths.iter().filter(|&&length| length > t).count()).collect();
     let rows = batch_sizes.iter().sum();
     let shape: Vec<usize> = [rows].iter().chain(&input.shape()[2..]).copied().collect();
-    let mut data = Tensor::full(&shape, E::ZERO);
+    let mut data = Tensor::full(&shape, E::ZERO)?;
     let width = data.data().len() / rows;
     let mut to = data.data_mut().chunks_exact_mut(width);
     for (t, &size) in batch_sizes.iter().enumerate() {
@@ -282,7 +282,7 @@ fn gather<E: Element>(
     if count.is_none_or(|n| n > isize::MAX as usize / size_of::<E>()) {
         return Err(Error::TooLarge { what: "the padded sequence" });
     }
-    let mut padded = Tensor::full(&shape, padding);
+    let mut padded = Tensor::full(&shape, padding)?;
     let width: usize = trailing.iter().product();
     if width > 0 {
         for (row, to) in padded.data_mut().chunks_exact_mut(width).enumerate() {

@@ -61,7 +61,7 @@ impl<E: Element> Saved<E> {
         let units = Units { size: config.hidden_size, lanes: E::lanes(call.level), count };
         let (saved, width) = (saved_values(config.mode), scans.len() * count * units.size);
         let (batch, order) = self.batch(call);
-        let mut result = Tensor::full(&dims.sequence_shape(config, width), E::ZERO);
+        let mut result = Tensor::full(&dims.sequence_shape(config, width), E::ZERO)?;
         let layout = sequence_layout(config, dims, &batch, width, order);
         // SAFETY: the result has the rows that the layout says, and the order is a permutation.
         let rows = unsafe { RowsOut::new(result.data_mut(), layout, width) };

@@ -12,7 +12,7 @@ use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::Scan;
 use crate::single::Single;
 use crate::weights::Direction;
-use crate::{Element, Error, State, Tensor, View, threads};
+use crate::{Element, Error, State, Tensor, View, memory, threads};
 
 /// Multiply-adds of a step below which a second thread saves little. Measured on a Zen 5: two threads
 /// take 1.4 times as long as one at 33,000, 0.95 times at 131,000 and 0.46 times at 524,000, where the
@@ -79,14 +79,16 @@ impl<E: Element> Stream<E> {
         if batch.checked_mul(widest).is_none_or(|n| n > isize::MAX as usize / 64) {
             return Err(Error::TooLarge { what: "the batch" });
         }
-        for direction in &shared.directions {
-            direction.prepare(batch);
-        }
-        let outputs = batch * config.output_size();
-        let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
-        let (output, exchange) = (vec![E::ZERO; outputs], Exchange::default());
-        let parts = vec![Part::new(&shared, batch)];
-        Ok(Self { batch, parts, holders: 1, exchange, between, output, shared })
+        memory::or_error(|| {
+            for direction in &shared.directions {
+                direction.prepare(batch);
+            }
+            let outputs = batch * config.output_size();
+            let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
+            let (output, exchange) = (memory::zeros(outputs), Exchange::default());
+            let parts = vec![Part::new(&shared, batch)];
+            Ok(Self { batch, parts, holders: 1, exchange, between, output, shared: shared.clone() })
+        })
     }
 
     /// Sets how many threads may share out the units of every step; 0 stands for as many as the
@@ -96,13 +98,19 @@ impl<E: Element> Stream<E> {
     /// More are used where a step is long enough (an LSTM of about 200 units), and pay where steps
     /// follow one another closely: a helper that has had nothing to do for a while must be woken
     /// first. They are not used with a projection.
+    ///
+    /// # Panics
+    /// If there is no memory for their states.
     pub fn set_num_threads(&mut self, threads: usize) {
         let Shared { config, directions, .. } = &*self.shared;
         let blocks = directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
         let most = if config.proj_size > 0 { 1 } else { blocks.min(threads::offered()) };
         let threads = if threads == 0 { most } else { threads.min(most) };
         self.gather();
-        self.parts.resize_with(threads, || Part::new(&self.shared, self.batch));
+        memory::or_panic(|| {
+            self.parts.resize_with(threads, || Part::new(&self.shared, self.batch));
+            self.make_room(1);
+        });
     }
 
     /// How many threads may share out the units of a step: at most the number that was set.
@@ -152,8 +160,8 @@ impl<E: Element> Stream<E> {
     /// `output: [N, B, P]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` is not whole steps, or `output` not as many; the state is unchanged
-    /// then.
+    /// [`Error::Shape`] if `x` is not whole steps, or `output` not as many; [`Error::OutOfMemory`].
+    /// The state is unchanged then.
     pub fn push(&mut self, x: &[E], output: &mut [E]) -> Result<(), Error> {
         let config = &self.shared.config;
         let (input, size) = (self.batch * config.input_size, self.batch * config.output_size());
@@ -167,9 +175,35 @@ impl<E: Element> Stream<E> {
             return Err(Error::Shape { tensor: "output", expected, got });
         }
         if steps > 0 {
+            memory::or_error(|| {
+                self.make_room(steps);
+                Ok(())
+            })?;
             self.advance(steps, x, output);
         }
         Ok(())
+    }
+
+    /// Makes room for `steps` steps, so that running them asks for no memory.
+    fn make_room(&mut self, steps: usize) {
+        let Shared { config, directions, .. } = &*self.shared;
+        let batch = Batch::Equal { steps, rows: self.batch };
+        for part in &mut self.parts {
+            directions.iter().for_each(|d| part.scratch.reserve(d, &batch, self.batch));
+        }
+        if config.num_layers > 1 {
+            for between in &mut self.between {
+                between.reserve(steps * self.batch * config.output_size());
+            }
+        }
+        if self.parts.len() > 1 {
+            self.exchange.prepare(self.parts.len(), self.batch * self.widest_state());
+        }
+    }
+
+    /// Elements of the longest row of `h`.
+    fn widest_state(&self) -> usize {
+        self.shared.directions.iter().map(Direction::h_stride).max().unwrap_or(0)
     }
 
     /// Runs all layers over `steps` steps.
@@ -181,12 +215,11 @@ impl<E: Element> Stream<E> {
         } else if self.holders > 1 {
             self.gather();
         }
-        let config = &self.shared.config;
+        let (config, widest) = (&self.shared.config, self.widest_state());
         let between = (config.num_layers > 1).then(|| {
-            self.between.each_mut().map(|buffer| {
-                buffer.reserve(steps * self.batch * config.output_size());
-                RowsOut::packed(buffer, &batch, config.output_size())
-            })
+            self.between
+                .each_mut()
+                .map(|buffer| RowsOut::packed(buffer, &batch, config.output_size()))
         });
         let advance = Advance {
             shared: &self.shared,
@@ -197,8 +230,7 @@ impl<E: Element> Stream<E> {
         };
         if together {
             let members = self.parts.len();
-            let widest = self.shared.directions.iter().map(Direction::h_stride).max();
-            self.exchange.prepare(members, self.batch * widest.unwrap_or(0));
+            self.exchange.prepare(members, self.batch * widest);
             let exchange = &self.exchange;
             let work = self.shared.work(steps * self.batch);
             let met = threads::together(&mut self.parts, work, |k, part| {
@@ -240,12 +272,19 @@ impl<E: Element> Stream<E> {
     }
 
     /// The state after the last step: `h: [L, B, P]` and, for an LSTM, `c: [L, B, H]`.
+    ///
+    /// # Panics
+    /// If there is no memory for it.
     pub fn state(&self) -> (Tensor<E>, Option<Tensor<E>>) {
         let Shared { config, directions, .. } = &*self.shared;
         let (layers, batch) = (config.num_layers, self.batch);
-        let mut h = Tensor::full(&[layers, batch, config.output_size()], E::ZERO);
+        let zeros = |size| {
+            let zeros = Tensor::full(&[layers, batch, size], E::ZERO);
+            zeros.unwrap_or_else(|error| panic!("{error}"))
+        };
+        let mut h = zeros(config.output_size());
         let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
-        let mut c = Tensor::full(&[layers, batch, cells], E::ZERO);
+        let mut c = zeros(cells);
         // SAFETY: the layouts are those of the tensors just made.
         let (h_rows, c_rows) = unsafe { (state_rows(&mut h, batch), state_rows(&mut c, batch)) };
         let c_rows = (cells > 0).then_some(&c_rows);

@@ -5,6 +5,7 @@
 //! it makes a team of its own and leaves the parent's memory alone.
 #![allow(unsafe_code, reason = "a job borrows from the stack of the caller, who waits for it")]
 
+use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -39,8 +40,8 @@ struct Team {
     parts: AtomicUsize,
     /// Members that have joined the current call and not finished. Grows under the lock of `job`.
     working: AtomicUsize,
-    /// Whether a part of the current call panicked.
-    panicked: AtomicBool,
+    /// What the first part of the current call that panicked on a member panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Number of members that are parked, or about to be. What they wait for is a change of `call`.
     parked: Mutex<usize>,
     wake: Condvar,
@@ -90,7 +91,7 @@ impl Team {
             next: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
             working: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
             parked: Mutex::new(0),
             wake: Condvar::new(),
         }));
@@ -111,7 +112,6 @@ impl Team {
         self.grow(helpers);
         self.next.store(0, Ordering::Relaxed);
         self.parts.store(parts, Ordering::Relaxed);
-        self.panicked.store(false, Ordering::Relaxed);
         // SAFETY: only the lifetime changes. Members join a job while it is here and use it while
         // they count as working; this function takes it away and waits for them.
         let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
@@ -130,12 +130,11 @@ impl Team {
         while self.working.load(Ordering::Acquire) > 0 {
             spin_loop();
         }
-        let panicked = self.panicked.load(Ordering::Relaxed);
+        let panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.busy.store(false, Ordering::Release);
-        if let Err(panic) = own {
+        if let Some(panic) = own.err().or(panic) {
             resume_unwind(panic);
         }
-        assert!(!panicked, "a thread of the team panicked");
     }
 
     fn lock_job(&self) -> std::sync::MutexGuard<'_, Option<Job<'static>>> {
@@ -174,8 +173,8 @@ impl Team {
             self.wait(seen);
             seen = self.call.load(Ordering::Acquire);
             let Some(job) = self.join() else { continue };
-            if catch_unwind(AssertUnwindSafe(|| self.take_parts(job))).is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
+                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
             }
             self.working.fetch_sub(1, Ordering::Release);
         }
@@ -248,8 +247,11 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_team_lives_on() {
-        let result = catch_unwind(|| run(3, 8, &|part| assert!(part != 5, "part five")));
-        assert!(result.is_err());
+        for part in 0..8 {
+            let panic = catch_unwind(|| run(3, 8, &|now| assert!(now != part, "at {part}")));
+            let message = panic.unwrap_err().downcast::<String>().expect("the message");
+            assert_eq!(*message, format!("at {part}"));
+        }
         assert_eq!(sum(3, 8), 36);
     }
 }

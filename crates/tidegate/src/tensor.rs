@@ -20,8 +20,32 @@ impl<E: Element> Tensor<E> {
     }
 
     /// A tensor of `shape` filled with `value`.
-    pub(crate) fn full(shape: &[usize], value: E) -> Self {
-        Self { shape: shape.to_vec(), data: vec![value; shape.iter().product()] }
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn full(shape: &[usize], value: E) -> Result<Self, Error> {
+        let count = shape.iter().product();
+        let bytes = size_of::<E>().saturating_mul(count);
+        let failed = || Error::OutOfMemory { bytes };
+        let data = if value == E::ZERO {
+            bytemuck::allocation::try_zeroed_vec(count).map_err(|()| failed())?
+        } else {
+            let mut data = Vec::new();
+            data.try_reserve_exact(count).map_err(|_| failed())?;
+            data.resize(count, value);
+            data
+        };
+        Ok(Self { shape: shape.to_vec(), data })
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn copy(&self) -> Result<Self, Error> {
+        let mut copy = Self::full(&self.shape, E::ZERO)?;
+        copy.data.copy_from_slice(&self.data);
+        Ok(copy)
     }
 
     /// Size of each dimension.

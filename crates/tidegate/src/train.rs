@@ -7,7 +7,9 @@ use crate::check::{Dims, check_input};
 use crate::forward::{sequence_layout, sequence_rows};
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
-use crate::{Config, Element, Error, Options, Output, OutputMut, RnnBase, Tensor, View, Workspace};
+use crate::{
+    Config, Element, Error, Options, Output, OutputMut, RnnBase, Tensor, View, Workspace, memory,
+};
 
 /// The derivatives of the loss by the results of a forward call; zeros where there are none.
 #[derive(Copy, Clone, Debug)]
@@ -64,17 +66,21 @@ pub struct GradientsMut<'a, E> {
 
 impl<E: Element> Gradients<E> {
     /// Zeros, for the layer of `config` and the shapes of a forward call's results.
-    fn zeros(config: &Config, dims: &Dims) -> Self {
-        let result = dims.output(config);
+    fn zeros(config: &Config, dims: &Dims) -> Result<Self, Error> {
+        let ((h_0, c_0), (reset_h, reset_c)) = (dims.states(config)?, dims.states(config)?);
         let zeros = |shape: &[usize]| Tensor::full(shape, E::ZERO);
-        Self {
-            input: zeros(&dims.sequence_shape(config, config.input_size)),
-            reset_h: result.h_n.clone(),
-            reset_c: result.c_n.clone(),
-            h_0: result.h_n,
-            c_0: result.c_n,
-            parameters: config.parameters().iter().map(|(_, shape)| zeros(shape)).collect(),
-        }
+        let parameters = config.parameters();
+        Ok(Self {
+            input: zeros(&dims.sequence_shape(config, config.input_size))?,
+            h_0,
+            c_0,
+            reset_h,
+            reset_c,
+            parameters: parameters
+                .iter()
+                .map(|(_, shape)| zeros(shape))
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// All of them, to be written.
@@ -124,7 +130,7 @@ impl<E: Element> RnnBase<E> {
         saved: &mut Saved<E>,
     ) -> Result<Output<E>, Error> {
         let x = x.into();
-        let mut result = check_input(self.config(), &x, options.packing)?.output(self.config());
+        let mut result = check_input(self.config(), &x, options.packing)?.output(self.config())?;
         let out = OutputMut {
             output: result.output.data_mut(),
             h_n: result.h_n.data_mut(),
@@ -153,7 +159,7 @@ impl<E: Element> RnnBase<E> {
     ///
     /// # Errors
     /// [`Error::ForeignSaved`] if `saved` is from another layer's call; if `x` or an upstream derivative does
-    /// not have the shape it had.
+    /// not have the shape it had; [`Error::OutOfMemory`].
     pub fn backward<'a>(
         &self,
         x: impl Into<View<'a, E>>,
@@ -162,7 +168,7 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<Gradients<E>, Error> {
         let x = x.into();
         let call = saved.call_of(self.config(), self.level())?;
-        let mut gradients = Gradients::zeros(self.config(), &call.dims);
+        let mut gradients = Gradients::zeros(self.config(), &call.dims)?;
         self.backward_into(x, upstream, saved, &mut Workspace::new(), gradients.as_mut())?;
         Ok(gradients)
     }
@@ -178,9 +184,20 @@ impl<E: Element> RnnBase<E> {
         upstream: Upstream<'a, E>,
         saved: &Saved<E>,
         workspace: &mut Workspace<E>,
+        into: GradientsMut<'_, E>,
+    ) -> Result<(), Error> {
+        memory::or_error(|| self.checked_backward(x.into(), upstream, saved, workspace, into))
+    }
+
+    fn checked_backward<'a>(
+        &self,
+        x: View<'a, E>,
+        upstream: Upstream<'a, E>,
+        saved: &Saved<E>,
+        workspace: &mut Workspace<E>,
         mut into: GradientsMut<'_, E>,
     ) -> Result<(), Error> {
-        let (x, config) = (x.into(), self.config());
+        let config = self.config();
         let call = saved.call_of(config, self.level())?;
         let dims = &call.dims;
         let expected = dims.sequence_shape(config, config.input_size);
@@ -237,7 +254,9 @@ fn matrices<'a, E: Element>(
         // SAFETY: the length was checked; rows lie one after the other.
         to.map(|to| unsafe { RowsOut::new(to, Layout::strided(0, width as isize, None), width) })
     };
-    parameters.into_iter().zip(config.parameters()).map(rows).collect()
+    let mut matrices = memory::with_capacity(parameters.len());
+    matrices.extend(parameters.into_iter().zip(config.parameters()).map(rows));
+    matrices
 }
 
 impl<E: Element> GradientsMut<'_, E> {
@@ -257,15 +276,14 @@ fn check_upstream<E: Element>(
     call: &SavedCall,
     upstream: &Upstream<'_, E>,
 ) -> Result<(), Error> {
-    let expected = call.dims.output::<E>(config);
-    let shape = |tensor: &Tensor<E>| tensor.shape().to_vec();
-    if upstream.c_n.is_some() && expected.c_n.is_none() {
+    let (dims, width) = (&call.dims, config.num_directions() * config.output_size());
+    if upstream.c_n.is_some() && !config.mode.has_cell_state() {
         return Err(Error::CellState { expected: false });
     }
     for (tensor, view, expected) in [
-        ("gradient of output", &upstream.output, shape(&expected.output)),
-        ("gradient of h_n", &upstream.h_n, shape(&expected.h_n)),
-        ("gradient of c_n", &upstream.c_n, expected.c_n.as_ref().map_or(vec![], shape)),
+        ("gradient of output", &upstream.output, dims.sequence_shape(config, width)),
+        ("gradient of h_n", &upstream.h_n, dims.state_shape(config, config.output_size())),
+        ("gradient of c_n", &upstream.c_n, dims.state_shape(config, config.hidden_size)),
     ] {
         if let Some(view) = view
             && view.shape() != expected

@@ -159,7 +159,8 @@ impl<'a, E: Element> View<'a, E> {
 
     /// Copies the elements, row-major, into a new tensor.
     pub(crate) fn to_tensor(self) -> Tensor<E> {
-        let mut tensor = Tensor::full(self.shape(), E::ZERO);
+        let tensor = Tensor::full(self.shape(), E::ZERO);
+        let mut tensor = tensor.unwrap_or_else(|error| panic!("{error}"));
         self.copy_into(tensor.data_mut());
         tensor
     }

@@ -7,12 +7,43 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{Array, Scalar};
 
+/// The longest line that is read, in bytes: a million numbers. Without a limit, a file without line feeds would be
+/// taken into memory whole before its first number is looked at.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// Passes bytes on, up to a line that is too long.
+struct Lines<R> {
+    from: R,
+    /// Number of the line, from 1, and its bytes so far.
+    line: usize,
+    length: usize,
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.from.read(into)?;
+        for &byte in &into[..count] {
+            self.length += 1;
+            if byte == b'\n' {
+                (self.line, self.length) = (self.line + 1, 0);
+            }
+        }
+        if self.length > LONGEST_LINE {
+            let (line, most) = (self.line, LONGEST_LINE >> 20);
+            let problem = format!("line {line} is longer than {most} MiB");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, problem));
+        }
+        Ok(count)
+    }
+}
+
 /// Reads the rows `[T, I]`. A first line without any number in it is a header and is passed over.
 ///
 /// # Errors
 /// A value that is not a number, a row longer or shorter than the first, or no row at all: with the
 /// line.
 pub(crate) fn read<E: Scalar>(reader: impl Read) -> Result<Array<E>> {
+    let reader = Lines { from: reader, line: 1, length: 0 };
     let mut lines =
         ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(reader);
     let mut record = StringRecord::new();

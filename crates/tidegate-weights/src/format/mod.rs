@@ -26,22 +26,25 @@ pub enum Format {
     Npy,
 }
 
-/// The tensors of `file`, in its order, and what format it has.
+/// First bytes that are enough to tell a format by.
+pub(crate) const START: usize = 32;
+
+/// What the first bytes tell.
+pub(crate) enum Start {
+    Archive,
+    Single(Format),
+}
+
+/// Tells by its first [`START`] bytes what a file is.
 ///
 /// # Errors
-/// [`Error::UnknownFormat`], [`Error::UnsupportedFile`], or what the format's reader finds.
-pub(crate) fn parse(file: &[u8]) -> Result<(Format, Vec<Entry>), Error> {
-    let format = match file {
+/// [`Error::UnknownFormat`], [`Error::UnsupportedFile`].
+pub(crate) fn tell(file: &[u8]) -> Result<Start, Error> {
+    Ok(Start::Single(match file {
         // A header's length may have any low bytes, those of other formats too; in those the ninth
         // byte is none of a header's.
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Format::Safetensors,
-        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => {
-            let members = archive::members(file)?;
-            return match kind_of_archive(&members)? {
-                Format::Torch => Ok((Format::Torch, torch::parse_archive(file, &members)?)),
-                _ => Ok((Format::Npz, npz::parse(file, members)?)),
-            };
-        }
+        [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => return Ok(Start::Archive),
         _ if file.starts_with(npy::MAGIC) => Format::Npy,
         _ if file.starts_with(torch::LEGACY_MAGIC) => Format::TorchLegacy,
         [0x80, 2..=5, ..] => {
@@ -52,6 +55,23 @@ pub(crate) fn parse(file: &[u8]) -> Result<(Format, Vec<Entry>), Error> {
         }
         [_, _, _, _, _, _, _, _, b'{', ..] => Format::Safetensors,
         _ => return Err(Error::UnknownFormat { start: file[..file.len().min(8)].to_vec() }),
+    }))
+}
+
+/// The tensors of `file`, in its order, and what format it has.
+///
+/// # Errors
+/// As [`tell`], or what the format's reader finds.
+pub(crate) fn parse(file: &[u8]) -> Result<(Format, Vec<Entry>), Error> {
+    let format = match tell(file)? {
+        Start::Single(format) => format,
+        Start::Archive => {
+            let members = archive::members(file)?;
+            return match kind_of_archive(&members)? {
+                Format::Torch => Ok((Format::Torch, torch::parse_archive(file, &members)?)),
+                _ => Ok((Format::Npz, npz::parse(file, members)?)),
+            };
+        }
     };
     let entries = match format {
         Format::Npy => vec![npy::parse(file)?],

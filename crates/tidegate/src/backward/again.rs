@@ -8,7 +8,7 @@ use crate::cuts::Reset;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
 use crate::scan::Scan;
-use crate::{Element, threads};
+use crate::{Element, memory, threads};
 
 impl<E: Element> BackCall<'_, E> {
     /// Computes the steps of a pass again and keeps in `again` what forward would have saved of them: directions and rows
@@ -31,7 +31,7 @@ impl<E: Element> BackCall<'_, E> {
             .collect();
         let parts = self.parts;
         let count = directions * parts.len();
-        tasks.resize_with(tasks.len().max(count), BackTask::default);
+        memory::lengthen(tasks, count);
         threads::for_each(&mut tasks[..count], |k, task| {
             let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
             // SAFETY: the parts have different rows or directions.

@@ -19,7 +19,6 @@ pub use dispatch::BackWork;
 pub(crate) use products::chunk_steps;
 pub(crate) use transposed::Transposed;
 
-use crate::Element;
 use crate::buffer::Buffer;
 use crate::cuts::Cuts;
 use crate::kernel::outer::Panels;
@@ -28,6 +27,7 @@ use crate::rows::{Batch, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedScan};
 use crate::threads::{self, Parts};
 use crate::workspace::Task;
+use crate::{Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
 use scan::{BackCarry, BackScan};
 use transposed::Deltas;
@@ -248,7 +248,10 @@ impl<'a, E: Element> BackCall<'a, E> {
             .unwrap_or(chunk * (PASS_BYTES.max(of_weights / 2) / bytes).max(1));
         let steps = batch.steps();
         // Sequences of no steps take a pass too, which hands on the derivatives by the final state.
-        (0..steps.max(1)).step_by(span).map(|start| start..(start + span).min(steps)).collect()
+        let starts = (0..steps.max(1)).step_by(span);
+        let mut spans = memory::with_capacity(starts.len());
+        spans.extend(starts.map(|start| start..(start + span).min(steps)));
+        spans
     }
 
     /// Runs the time loops of a pass: directions and rows on different threads.
@@ -260,7 +263,7 @@ impl<'a, E: Element> BackCall<'a, E> {
     ) {
         let (config, parts) = (&self.shared.config, self.parts);
         let count = config.num_directions() * parts.len();
-        tasks.resize_with(tasks.len().max(count), BackTask::default);
+        memory::lengthen(tasks, count);
         threads::for_each(&mut tasks[..count], |k, task| {
             let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
             // SAFETY: the parts have different rows or directions.
@@ -334,7 +337,7 @@ impl<'a, E: Element> BackCall<'a, E> {
             .map(|steps| batch.rows_before(steps.start)..batch.rows_before(steps.end));
         let work = 2 * self.shared.work(rows[0].len().max(rows[1].len())) / config.num_layers;
         let parts = threads::parts(config.hidden_size.max(2), work).len();
-        tasks.resize_with(tasks.len().max(parts), BackTask::default);
+        memory::lengthen(tasks, parts);
         threads::for_each(&mut tasks[..parts], |k, task| {
             let part = |count: usize| count * k / parts..count * (k + 1) / parts;
             for direction in 0..config.num_directions() {

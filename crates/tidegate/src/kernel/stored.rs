@@ -3,6 +3,7 @@
 
 use std::sync::OnceLock;
 
+use bytemuck::Zeroable;
 use tidegate_simd::{Bf16, Element, Simd};
 
 use super::chains::Division;
@@ -11,7 +12,7 @@ use crate::buffer::Buffer;
 /// A way to keep weights of type `E`.
 pub(crate) trait Stored<E: Element>: 'static {
     /// What is kept of a weight.
-    type Item: Copy + Default;
+    type Item: Copy + Zeroable;
 
     /// Loads `LANES` weights.
     ///
@@ -80,7 +81,7 @@ pub(crate) struct Layouts<T> {
     for_one: OnceLock<Buffer<T>>,
 }
 
-impl<T: Copy + Default> Layouts<T> {
+impl<T: Copy + Zeroable> Layouts<T> {
     pub(super) fn new(items: Buffer<T>) -> Self {
         Self { items, for_one: OnceLock::new() }
     }
