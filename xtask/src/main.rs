@@ -1,9 +1,11 @@
 //! The project's chores: `cargo xtask help`.
 
 mod bench;
+mod inventory;
 mod project;
 mod python;
 mod suite;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -21,6 +23,12 @@ usage: cargo xtask COMMAND
   bench --peers      the same beside PyTorch, ONNX Runtime and OpenVINO, which are installed into
                      target/bench-python, and tract, rten, candle and burn, which are compiled;
                      [--filter TEXT] [--threads 1,2] [--rounds N] [--record]
+  trust              what shows the promises of SECURITY.md beside the tests, one after the other: hours
+  trust fuzz [N]     each fuzz target for N seconds, 1800 if not given (nightly Rust, cargo-fuzz)
+  trust miri         small calls under Miri (nightly Rust with miri and rust-src): five minutes
+  trust address      the tests of the core with the address sanitizer (nightly Rust)
+  trust soak         a million calls of changing shapes, a stream of ten million steps
+  trust audit        licences, sources and known vulnerabilities of what is depended on (cargo-deny)
   help               this text
 
 PyTorch goes into target/python when it is first needed. pip's own settings apply, so an index with
@@ -39,6 +47,7 @@ fn main() -> ExitCode {
         ["fixtures"] => python::need().and_then(|python| python.fixtures(&[])),
         ["fixtures", "--check"] => python::need().and_then(|python| python.fixtures(&["--check"])),
         ["bench", ref options @ ..] => bench::bench(options),
+        ["trust", ref part @ ..] => trust::trust(part),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

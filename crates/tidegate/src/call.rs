@@ -18,7 +18,7 @@ use crate::{Element, Generator, memory, threads};
 /// Multiply-adds of a step's recurrent product below which meeting after every step costs more
 /// than a second thread saves. Measured on a Zen 5: two threads take 0.89 of the time of one at
 /// 12,000 and 0.69 at 16,000.
-const WORTH_MEETING: usize = 10_000;
+const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
 
 /// Bytes of recurrent weights from which on threads that each read all of them for their rows are
 /// slower than threads that each read a part of them for all rows. Measured on a Zen 5 with 1 MB of

@@ -180,7 +180,7 @@ mod tests {
     /// Members count up their own units and must see the others' of the same step.
     #[test]
     fn every_member_sees_every_step_whole() {
-        const STEPS: usize = 2000;
+        const STEPS: usize = if cfg!(miri) { 10 } else { 2000 };
         for (members, blocks, rows) in [(1, 3, 1), (2, 2, 1), (2, 5, 3), (3, 4, 2)] {
             let (lanes, stride) = (4, blocks * 4 + 4);
             let mut exchange = Exchange::<f32>::default();

@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn every_part_runs_once() {
-        for round in 0..2000 {
+        for round in 0..if cfg!(miri) { 20 } else { 2000 } {
             let (threads, parts) = (round % 5, round % 9);
             assert_eq!(sum(threads, parts), parts * (parts + 1) / 2);
-            if round % 500 == 0 {
+            if round % 500 == 9 {
                 std::thread::sleep(SPIN * 4); // let the members park
             }
         }
@@ -237,7 +237,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..300 {
+                    for _ in 0..if cfg!(miri) { 5 } else { 300 } {
                         run(3, 4, &|_| assert_eq!(sum(2, 3), 6));
                     }
                 });

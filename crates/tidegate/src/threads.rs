@@ -11,7 +11,7 @@ use crate::team;
 
 /// Multiply-adds below which a second thread costs more than it saves: about ten microseconds' work
 /// of a fast core, a few times what waking a parked member takes. A guess, not yet measured.
-const WORTH_A_THREAD: usize = 1_000_000;
+const WORTH_A_THREAD: usize = if cfg!(miri) { 100 } else { 1_000_000 };
 
 /// The number of threads set, or 0 for as many as the machine offers.
 static THREADS: AtomicUsize = AtomicUsize::new(0);

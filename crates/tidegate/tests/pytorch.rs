@@ -4,10 +4,10 @@ mod common;
 
 use common::{Number, config, dict, mode, tensor, view};
 use tidegate::{
-    Config, Generator, GruCell, LstmCell, Mode, Nonlinearity, Options, Output, PackedSequence,
-    PaddingSide, RnnBase, RnnCell, Saved, State, StateDict, Tensor, Upstream, View, manual_seed,
-    pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence, unpack_sequence,
-    unpad_sequence,
+    Config, Generator, GruCell, Level, LstmCell, Mode, Nonlinearity, Options, Output,
+    PackedSequence, PaddingSide, RnnBase, RnnCell, Saved, State, StateDict, Tensor, Upstream, View,
+    manual_seed, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence,
+    unpack_sequence, unpad_sequence,
 };
 use tidegate_testing::close::{Tolerance, assert_close, errors};
 use tidegate_testing::fixtures::{self, Case, Dtype, Kind, cases};
@@ -74,6 +74,20 @@ fn check_layer<E: Number>(case: &Case) -> Option<[f64; 2]> {
     let layer = RnnBase::from_state_dict(config(case), &dict::<E>(&case.parameters), "").unwrap();
     let result = run_layer(case, &layer);
     assert_eq!(result.c_n.is_some(), case.outputs.get("c_n").is_some(), "{}", case.name);
+    for level in Level::available() {
+        let other = run_layer(case, &layer.at_level(level));
+        let c_n = |result: &Output<E>| result.c_n.as_ref().map_or(vec![], |c| c.data().to_vec());
+        for (got, want) in [
+            (other.output.data(), result.output.data()),
+            (other.h_n.data(), result.h_n.data()),
+            (&c_n(&other), &c_n(&result)),
+        ] {
+            // Denormals, infinities and NaN included; which NaN, nobody promises.
+            let mut pairs = got.iter().zip(want).map(|(a, b)| (a.to_f64(), b.to_f64()));
+            let same = pairs.all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+            assert!(same, "{} at level {}", case.name, level.name());
+        }
+    }
     let pairs = [
         compare(case, "output", &result.output),
         compare(case, "h_n", &result.h_n),

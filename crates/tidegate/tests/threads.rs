@@ -3,6 +3,7 @@
 mod common;
 
 use common::Number;
+use common::sample::Sample;
 use tidegate::{
     Config, Generator, Mode, Options, Output, RnnBase, State, Tensor, View, set_num_threads,
 };
@@ -145,4 +146,34 @@ fn check_streams<E: Number>() {
 fn streams_give_the_same_bits_with_any_number_of_threads() {
     check_streams::<f32>();
     check_streams::<f64>();
+}
+
+/// Eight threads share one layer, each with calls, gradients and a stream of its own, and the team between them.
+#[test]
+fn threads_that_share_a_layer_get_what_one_gets_alone() {
+    let config = Config { num_layers: 2, ..Config::new(Mode::Lstm, 20, 96) };
+    let samples: Vec<_> = (0..8)
+        .map(|k| {
+            let mut sample = Sample::<f32>::with(config, 12 + k, 1 + k, 4);
+            sample.trains = false;
+            sample
+        })
+        .collect();
+    let layer = &samples[0].layer;
+    let stream = |sample: &Sample<f32>| {
+        let mut stream = layer.stream(sample.batch).unwrap();
+        let step = sample.batch * config.input_size;
+        let steps = sample.x.data().chunks_exact(step);
+        steps.flat_map(|x| stream.step(x).unwrap().to_vec()).collect::<Vec<f32>>()
+    };
+    let want: Vec<_> = samples.iter().map(|sample| (sample.run(layer), stream(sample))).collect();
+    std::thread::scope(|scope| {
+        for (sample, want) in samples.iter().zip(&want) {
+            scope.spawn(move || {
+                for _ in 0..30 {
+                    assert!((sample.run(layer), stream(sample)) == *want, "{}", sample.name);
+                }
+            });
+        }
+    });
 }

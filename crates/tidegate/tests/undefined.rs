@@ -1,0 +1,71 @@
+//! Small calls of everything, for Miri to watch: `cargo xtask trust miri`. Compared with the reference here too.
+
+mod common;
+
+use common::sample::Sample;
+use tidegate::{Config, Level, Mode, Saved, pack_padded_sequence, set_num_threads};
+
+fn samples(mut check: impl FnMut(Sample<f32>)) {
+    for (k, mode) in Mode::ALL.into_iter().enumerate() {
+        for (bidirectional, batch) in [(true, 1), (false, 3)] {
+            let config =
+                Config { num_layers: 2, bidirectional, dropout: 0.2, ..Config::new(mode, 2, 9) };
+            check(Sample::with(config, 3, batch, k as u64));
+        }
+    }
+    let config = Config { proj_size: 2, ..Config::new(Mode::Lstm, 9, 3) };
+    check(Sample::with(config, 2, 2, 9));
+}
+
+#[test]
+fn calls_there_and_back() {
+    set_num_threads(1);
+    samples(|mut sample| {
+        sample.layer = sample.layer.at_level(scalar());
+        sample.compare(4e-6);
+        let want = sample.run(&sample.layer);
+        let mut saved = Saved::with_checkpoints(1);
+        assert!(sample.run_with(&sample.layer, &mut saved) == want, "{}", sample.name);
+    });
+    set_num_threads(0);
+}
+
+#[test]
+fn packed_sequences_and_streams() {
+    set_num_threads(1);
+    samples(|sample| {
+        let layer = sample.layer.at_level(scalar());
+        let lengths: Vec<usize> = (0..sample.batch).map(|b| 1 + b % sample.steps).collect();
+        let packed = pack_padded_sequence(&sample.x, &lengths, false, false).unwrap();
+        layer.forward_packed(&packed, Default::default()).unwrap();
+        let Ok(mut stream) = layer.stream(sample.batch) else { return };
+        let step = sample.x.data().len() / sample.steps;
+        let mut output =
+            vec![0.0; (sample.steps - 1) * sample.batch * layer.config().output_size()];
+        stream.step(&sample.x.data()[..step]).unwrap();
+        stream.push(&sample.x.data()[step..], &mut output).unwrap();
+    });
+    set_num_threads(0);
+}
+
+/// Two threads share out the rows, and the units of one row: under Miri, of calls as small as these.
+#[test]
+fn two_threads() {
+    set_num_threads(2);
+    for (steps, batch) in [(2, 3), (3, 1)] {
+        let config = Config::new(Mode::Gru, 2, 20);
+        let mut sample = Sample::<f32>::with(config, steps, batch, 3);
+        (sample.lengths, sample.resets) = (None, None);
+        sample.layer = sample.layer.at_level(scalar());
+        let want = sample.run(&sample.layer);
+        set_num_threads(1);
+        assert!(sample.run(&sample.layer) == want, "{}", sample.name);
+        set_num_threads(2);
+    }
+    set_num_threads(0);
+}
+
+/// The last of the levels: Miri runs no vector instructions.
+fn scalar() -> Level {
+    Level::available().pop().expect("never empty")
+}
