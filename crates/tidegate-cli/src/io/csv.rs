@@ -124,6 +124,34 @@ mod tests {
     }
 
     #[test]
+    fn every_prefix_and_every_changed_byte_is_read_or_refused() {
+        let text = b"a,b\r\n1,\"-2.5\"\n3e-4, inf\n";
+        for end in 0..=text.len() {
+            let _ = read::<f32>(&text[..end]);
+        }
+        let mut changed = *text;
+        for at in 0..text.len() {
+            for byte in 0..=255 {
+                changed[at] = byte;
+                if let Ok(array) = read::<f32>(&changed[..]) {
+                    assert_eq!(array.shape.iter().product::<usize>(), array.data.len());
+                }
+            }
+            changed[at] = text[at];
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up() {
+        let endless = std::io::repeat(b'1').take(1 << 40);
+        let message = format!("{:#}", read::<f32>(std::io::BufReader::new(endless)).unwrap_err());
+        assert!(message.contains("line 1 is longer than 16 MiB"), "{message}");
+        // Long files of short lines are read: only one line counts.
+        let lines = b"1,2\n".repeat((LONGEST_LINE >> 2) + 1);
+        assert_eq!(read::<f32>(&lines[..]).unwrap().shape, [(LONGEST_LINE >> 2) + 1, 2]);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let data = vec![0.1f32, -1e-30, 3.4e38, f32::MIN_POSITIVE, 1.0, f32::INFINITY];
         let mut text = Vec::new();
