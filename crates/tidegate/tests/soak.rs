@@ -81,9 +81,10 @@ fn memory_stays_flat_and_a_long_stream_is_the_offline_call() {
         }
         rounds.push(IN_USE.load(Ordering::Relaxed));
     }
-    // `saved` and the team have reached their largest after the first round, or grow a little as larger shapes come.
-    let (first, last) = (rounds[0], rounds[9]);
-    assert!(last < first + (1 << 20), "bytes in use after each tenth of the calls: {rounds:?}");
+    // `saved` and the team have reached their largest in the first rounds. A leak of one byte in a call would show.
+    println!("bytes in use after each tenth of the calls: {rounds:?}");
+    let (early, late) = (rounds[2], rounds[9]);
+    assert!(late < early + 1_000, "bytes in use after each tenth of the calls: {rounds:?}");
 
     long_stream();
 }
