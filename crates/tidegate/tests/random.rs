@@ -3,6 +3,7 @@
 mod common;
 
 use common::Number;
+use common::sample::spec;
 use tidegate::{
     Config, Generator, Level, Mode, Options, Output, RnnBase, State, StateDict, Tensor, View,
 };
@@ -92,20 +93,6 @@ impl<E: Number> Sample<E> {
     /// The same call by the reference, `masks` being dropout's.
     fn reference(&self, masks: Option<&[f64]>) -> reference::Answer {
         let config = self.config();
-        let spec = reference::Spec {
-            mode: match config.mode {
-                Mode::Lstm => reference::Mode::Lstm,
-                Mode::Gru => reference::Mode::Gru,
-                Mode::RnnTanh => reference::Mode::RnnTanh,
-                Mode::RnnRelu => reference::Mode::RnnRelu,
-            },
-            input_size: config.input_size,
-            hidden_size: config.hidden_size,
-            num_layers: config.num_layers,
-            bias: config.bias,
-            bidirectional: config.bidirectional,
-            proj_size: config.proj_size,
-        };
         let widen = |data: &[E]| data.iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
         let dict = self.layer.state_dict();
         let parameters = dict.iter().map(|(k, v)| (k.to_string(), widen(v.data()))).collect();
@@ -120,7 +107,7 @@ impl<E: Number> Sample<E> {
             masks,
             ..reference::Call::default()
         };
-        reference::forward(&spec, &parameters, &call)
+        reference::forward(&spec(config), &parameters, &call)
     }
 
     fn assert_close(&self, got: &Output<E>, want: &reference::Answer, tolerance: Tolerance) {

@@ -173,20 +173,7 @@ impl<E: Number> Sample<E> {
     /// The same call by the reference.
     fn reference(&self) -> (reference::Answer, reference::Gradients) {
         let config = self.config();
-        let spec = reference::Spec {
-            mode: match config.mode {
-                Mode::Lstm => reference::Mode::Lstm,
-                Mode::Gru => reference::Mode::Gru,
-                Mode::RnnTanh => reference::Mode::RnnTanh,
-                Mode::RnnRelu => reference::Mode::RnnRelu,
-            },
-            input_size: config.input_size,
-            hidden_size: config.hidden_size,
-            num_layers: config.num_layers,
-            bias: config.bias,
-            bidirectional: config.bidirectional,
-            proj_size: config.proj_size,
-        };
+        let spec = spec(config);
         let widen = |t: &Tensor<E>| t.data().iter().map(|v| v.to_f64()).collect::<Vec<f64>>();
         let some = |t: &Option<Tensor<E>>| t.as_ref().map(widen);
         let dict = self.layer.state_dict();
@@ -252,5 +239,23 @@ impl<E: Number> Sample<E> {
             }
         }
         worst
+    }
+}
+
+/// The reference's name for the same layer.
+pub(crate) fn spec(config: &Config) -> reference::Spec {
+    reference::Spec {
+        mode: match config.mode {
+            Mode::Lstm => reference::Mode::Lstm,
+            Mode::Gru => reference::Mode::Gru,
+            Mode::RnnTanh => reference::Mode::RnnTanh,
+            Mode::RnnRelu => reference::Mode::RnnRelu,
+        },
+        input_size: config.input_size,
+        hidden_size: config.hidden_size,
+        num_layers: config.num_layers,
+        bias: config.bias,
+        bidirectional: config.bidirectional,
+        proj_size: config.proj_size,
     }
 }
