@@ -118,7 +118,9 @@ fn remove_on_signal() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let handler = || {
-            if let Some(path) = unfinished().take() {
+            // Held until the end, so that no other file is made after this one is removed.
+            let mut unfinished = unfinished();
+            if let Some(path) = unfinished.take() {
                 let _ = fs::remove_file(path);
             }
             std::process::exit(130);
