@@ -24,7 +24,8 @@ usage: cargo xtask COMMAND
                      target/bench-python, and tract, rten, candle and burn, which are compiled;
                      [--filter TEXT] [--threads 1,2] [--rounds N] [--record]
   trust              what shows the promises of SECURITY.md beside the tests, one after the other: hours
-  trust fuzz [N]     each fuzz target for N seconds, 1800 if not given (nightly Rust, cargo-fuzz)
+  trust fuzz [N]     each fuzz target for N seconds, 1800 if not given (nightly Rust, cargo-fuzz); with
+                     --if-possible after N, a warning where these are missing
   trust miri         small calls under Miri (nightly Rust with miri and rust-src): five minutes
   trust address      the tests of the core with the address sanitizer (nightly Rust)
   trust soak         a million calls of changing shapes, a stream of ten million steps

@@ -22,11 +22,7 @@ impl Checkpoint {
     /// Reads the file `path`.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        match tidegate_weights::Checkpoint::open(path) {
-            Ok(file) => Ok(Self { place, file }),
-            Err(tidegate_weights::Error::Read { source, .. }) => Err(source).context(place),
-            Err(error) => Err(error).context(place),
-        }
+        Ok(Self { file: io::open_named(path, &place)?, place })
     }
 
     /// Reads the contents of a file, which errors call `place`.

@@ -106,10 +106,10 @@ impl Checkpoint {
         self.entry(name)?.numbers(&self.file)
     }
 
-    /// The elements of a tensor of integers or truth values, row-major: lengths of sequences.
+    /// The elements of a tensor of integers, row-major: lengths of sequences.
     ///
     /// # Errors
-    /// As [`tensor`](Self::tensor); [`Error::UnsupportedDtype`] if they are neither.
+    /// As [`tensor`](Self::tensor); [`Error::UnsupportedDtype`] if they are none.
     pub fn integers(&self, name: &str) -> Result<Vec<i128>, Error> {
         self.entry(name)?.integers(&self.file)
     }

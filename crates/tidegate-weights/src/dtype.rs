@@ -90,8 +90,11 @@ impl Dtype {
         })
     }
 
-    /// The little-endian integers or truth values of `bytes`. `None` for another type.
+    /// The little-endian integers of `bytes`. `None` for another type, truth values too.
     pub(crate) fn integers(self, bytes: &[u8]) -> Option<Result<Vec<i128>, Error>> {
+        if self == Self::Bool {
+            return None;
+        }
         self.integers_with(bytes, |integer| integer)
     }
 

@@ -134,7 +134,7 @@ impl Entry {
         Tensor::new(&self.shape, data).map_err(|e| Error::tensor(&self.name, e.to_string()))
     }
 
-    /// The elements, integers or truth values, row-major.
+    /// The elements, which are integers, row-major.
     ///
     /// # Errors
     /// As [`tensor`](Self::tensor).

@@ -3,14 +3,13 @@
 mod common;
 
 use common::Number;
-use common::sample::spec;
+use common::sample::{any_config, spec};
 use tidegate::{
     Config, Generator, Level, Mode, Options, Output, RnnBase, State, StateDict, Tensor, View,
 };
 use tidegate_reference as reference;
 use tidegate_testing::close::{Tolerance, assert_close, assert_same_bits};
 use tidegate_testing::random::Random;
-use tidegate_testing::sizes::SMALL_SIZES;
 
 /// A random layer with an input, states and lengths.
 struct Sample<E> {
@@ -30,16 +29,8 @@ struct Sample<E> {
 impl<E: Number> Sample<E> {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let mode = *random.pick(&Mode::ALL);
-        let hidden_size = *random.pick(&SMALL_SIZES);
-        let projected = mode == Mode::Lstm && hidden_size > 1 && random.between(0, 3) == 0;
-        let config = Config {
-            num_layers: random.between(1, 3),
-            bias: random.between(0, 4) > 0,
-            bidirectional: random.flip(),
-            proj_size: if projected { random.between(1, hidden_size - 1) } else { 0 },
-            ..Config::new(mode, *random.pick(&SMALL_SIZES), hidden_size)
-        };
+        let config = any_config(&mut random);
+        let (mode, hidden_size) = (config.mode, config.hidden_size);
         let (steps, batch) = (random.between(1, 9), random.between(1, 9));
         let scale = 1.0 / (hidden_size as f64).sqrt();
         let dict: StateDict<E> = config

@@ -27,11 +27,7 @@ impl Arrays {
     /// Reads the file `path`.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        match Checkpoint::open(path) {
-            Ok(file) => Ok(Self { place, file }),
-            Err(Error::Read { source, .. }) => Err(source).context(place),
-            Err(error) => Err(error).context(place),
-        }
+        Ok(Self { file: open_named(path, &place)?, place })
     }
 
     /// Reads the contents of a file, which errors call `place`.
@@ -82,6 +78,14 @@ impl Arrays {
     }
 }
 
+/// Reads the file `path`, which errors call `place`, once.
+pub(crate) fn open_named(path: &Path, place: &str) -> Result<Checkpoint> {
+    match Checkpoint::open(path) {
+        Err(Error::Read { source, .. }) => Err(source).context(place.to_string()),
+        file => file.context(place.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +109,7 @@ mod tests {
             "it: the length of sequence 1 is -2"
         );
         assert!(message(lengths("<f4", "(1,)", &[0; 4])).contains("expected integers"));
+        assert!(message(lengths("|b1", "(1,)", &[1])).contains("expected integers"));
         assert!(message(lengths("|u1", "(1, 1)", &[0])).contains("[1, 1]"));
     }
 

@@ -17,7 +17,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub(crate) use array::{Array, Scalar};
-pub(crate) use arrays::{Arrays, Loaded};
+pub(crate) use arrays::{Arrays, Loaded, open_named};
 pub(crate) use csv::{read as read_rows, write as write_rows};
 pub(crate) use output::{check_writable, print, write_file, write_stdout};
 

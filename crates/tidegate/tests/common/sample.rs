@@ -40,17 +40,7 @@ fn tensor<E: Number>(random: &mut Random, shape: &[usize], scale: f64) -> Tensor
 impl<E: Number> Sample<E> {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let mode = *random.pick(&Mode::ALL);
-        let hidden_size = *random.pick(&SMALL_SIZES);
-        let projected = mode == Mode::Lstm && hidden_size > 1 && random.between(0, 3) == 0;
-        let config = Config {
-            num_layers: random.between(1, 3),
-            bias: random.between(0, 4) > 0,
-            bidirectional: random.flip(),
-            dropout: 0.3,
-            proj_size: if projected { random.between(1, hidden_size - 1) } else { 0 },
-            ..Config::new(mode, *random.pick(&SMALL_SIZES), hidden_size)
-        };
+        let config = Config { dropout: 0.3, ..any_config(&mut random) };
         // Now and then more rows than a chunk has.
         let (steps, batch) = match random.between(0, 9) {
             0 => (random.between(20, 60), random.between(5, 12)),
@@ -239,6 +229,20 @@ impl<E: Number> Sample<E> {
             }
         }
         worst
+    }
+}
+
+/// A small layer of any kind, without dropout.
+pub(crate) fn any_config(random: &mut Random) -> Config {
+    let mode = *random.pick(&Mode::ALL);
+    let hidden_size = *random.pick(&SMALL_SIZES);
+    let projected = mode == Mode::Lstm && hidden_size > 1 && random.between(0, 3) == 0;
+    Config {
+        num_layers: random.between(1, 3),
+        bias: random.between(0, 4) > 0,
+        bidirectional: random.flip(),
+        proj_size: if projected { random.between(1, hidden_size - 1) } else { 0 },
+        ..Config::new(mode, *random.pick(&SMALL_SIZES), hidden_size)
     }
 }
 
