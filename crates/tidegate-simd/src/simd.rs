@@ -40,6 +40,13 @@ pub trait Simd<E: Element>: Copy + 'static {
         unsafe { self.load(lanes.as_ptr()) }
     }
 
+    /// Asks for the cache line of `from`, which need not be valid, ahead of its use; does nothing
+    /// where there is no such instruction.
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        _ = from;
+    }
+
     /// Stores `LANES` elements.
     ///
     /// # Safety

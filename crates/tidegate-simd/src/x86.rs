@@ -79,6 +79,11 @@ macro_rules! simd {
                 unsafe { $load(from) }
             }
             #[inline(always)]
+            fn prefetch(self, from: *const u8) {
+                // SAFETY: a prefetch of an address that is not valid does nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+            }
+            #[inline(always)]
             unsafe fn store(self, v: $v, to: *mut $e) {
                 // SAFETY: the caller vouches for the elements, `self` for the features.
                 unsafe { $store(to, v) }

@@ -13,7 +13,7 @@ use crate::{Element, Mode};
 /// What [`Dispatch`] runs.
 #[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(crate) enum Work<'a, E> {
-    Scan(Scan<'a, E>),
+    Scan(Scan<'a, E>, &'a mut Scratch<E>),
     Single(Single<'a, E>),
 }
 
@@ -26,7 +26,6 @@ pub struct Dispatch<'a, E> {
     pub(crate) level: Level,
     pub(crate) work: Work<'a, E>,
     pub(crate) carry: &'a mut Carry<E>,
-    pub(crate) scratch: &'a mut Scratch<E>,
 }
 
 impl<E: Element> Dispatch<'_, E> {
@@ -39,16 +38,16 @@ impl<E: Element> Dispatch<'_, E> {
 impl<E: Element> Visitor for Dispatch<'_, E> {
     type Output = ();
     fn visit<C: Cell>(self) {
-        let Self { level, work, carry, scratch, .. } = self;
+        let Self { level, work, carry, mode: _ } = self;
         let cell = PhantomData::<C>;
         match work {
-            Work::Scan(scan) if scan.keep.is_some_and(|keep| keep.keeps_all()) => {
+            Work::Scan(scan, scratch) if scan.keep.is_some_and(|keep| keep.keeps_all()) => {
                 E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
             }
-            Work::Scan(scan) => {
+            Work::Scan(scan, scratch) => {
                 E::run(level, Loop::<_, _, false> { scan, level, carry, scratch, cell });
             }
-            Work::Single(step) => E::run(level, OneStep { step, carry, scratch, cell }),
+            Work::Single(step) => E::run(level, OneStep { step, carry, cell }),
         }
     }
 }

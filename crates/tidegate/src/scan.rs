@@ -69,7 +69,7 @@ impl<E: Element> Scan<'_, E> {
         scratch: &mut Scratch<E>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        E::dispatch(Dispatch { mode, level, work: Work::Scan(self), carry, scratch });
+        E::dispatch(Dispatch { mode, level, work: Work::Scan(self, scratch), carry });
     }
 }
 

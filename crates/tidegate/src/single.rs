@@ -4,11 +4,10 @@ use core::marker::PhantomData;
 
 use tidegate_simd::{Kernel, Level, Simd};
 
-use crate::carry::{Carry, Scratch};
+use crate::carry::Carry;
 use crate::cell::Cell;
 use crate::dispatch::{Dispatch, Work};
-use crate::kernel::step::Step;
-use crate::kernel::sums::Sums;
+use crate::kernel::step::{Input, Step};
 use crate::weights::Direction;
 use crate::{Element, Mode};
 
@@ -19,20 +18,16 @@ pub(crate) struct Single<'a, E> {
     pub(crate) direction: &'a Direction<E>,
     /// The layer's input, `[I]`.
     pub(crate) x: &'a [E],
+    /// Whether to begin with the last units: by turns, so that a step begins with the weights that
+    /// the one before it read last.
+    pub(crate) backwards: bool,
 }
 
 impl<E: Element> Single<'_, E> {
-    /// Runs the step from the state in `carry`, and leaves the next one there. `scratch` must have
-    /// been reserved for a step.
+    /// Runs the step from the state in `carry`, and leaves the next one there.
     #[inline(always)]
-    pub(crate) fn run(
-        self,
-        mode: Mode,
-        level: Level,
-        carry: &mut Carry<E>,
-        scratch: &mut Scratch<E>,
-    ) {
-        E::dispatch(Dispatch { mode, level, work: Work::Single(self), carry, scratch });
+    pub(crate) fn run(self, mode: Mode, level: Level, carry: &mut Carry<E>) {
+        E::dispatch(Dispatch { mode, level, work: Work::Single(self), carry });
     }
 }
 
@@ -40,7 +35,6 @@ impl<E: Element> Single<'_, E> {
 pub(crate) struct OneStep<'a, E, C> {
     pub(crate) step: Single<'a, E>,
     pub(crate) carry: &'a mut Carry<E>,
-    pub(crate) scratch: &'a mut Scratch<E>,
     pub(crate) cell: PhantomData<C>,
 }
 
@@ -49,34 +43,22 @@ impl<E: Element, C: Cell> Kernel<E> for OneStep<'_, E, C> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let Self { step: Single { direction, x }, carry, scratch, .. } = self;
-        let blocks = 0..direction.w_hh.blocks;
-        let sums = Sums {
-            w: &direction.w_ih,
-            start: &direction.bias,
-            x,
-            x_stride: x.len(),
-            out: &mut scratch.sums,
-            rows: 1,
-            alone: true,
-            blocks: blocks.clone(),
-        };
-        sums.run_gates::<S, C::Gates<S::V>>(s);
+        let Self { step: Single { direction, x, backwards }, carry, cell: _ } = self;
         let step = Step {
             w: &direction.w_hh,
             start: &direction.bias_hh,
-            sums: &scratch.sums,
+            sums: &[],
             h_prev: &carry.h,
             h_stride: direction.h_stride(),
             h: &mut carry.h_next,
             c: &mut carry.c,
             rows: 1,
             alone: true,
-            blocks,
-            backwards: false,
+            blocks: 0..direction.w_hh.blocks,
+            backwards,
             saved: core::ptr::null_mut(),
         };
-        step.run::<S, C>(s);
+        step.run_from::<S, C>(s, Input { w: &direction.w_ih, start: &direction.bias, x });
         core::mem::swap(&mut carry.h, &mut carry.h_next);
     }
 }

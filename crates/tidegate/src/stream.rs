@@ -46,6 +46,8 @@ pub struct Stream<E = f32> {
     between: [Buffer<E>; 2],
     /// The last layer's output of one step, `[B, P]`.
     output: Vec<E>,
+    /// Whether the next single step begins with the last units.
+    backwards: bool,
 }
 
 /// What one thread of a stream works on.
@@ -87,7 +89,9 @@ impl<E: Element> Stream<E> {
             let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
             let (output, exchange) = (memory::zeros(outputs), Exchange::default());
             let parts = vec![Part::new(&shared, batch)];
-            Ok(Self { batch, parts, holders: 1, exchange, between, output, shared: shared.clone() })
+            let shared = shared.clone();
+            let (holders, backwards) = (1, false);
+            Ok(Self { shared, batch, parts, holders, exchange, between, output, backwards })
         })
     }
 
@@ -145,13 +149,14 @@ impl<E: Element> Stream<E> {
     /// As `advance` for one step, for one sequence, one thread and no projection.
     fn single_step(&mut self, x: &[E]) {
         let Shared { config, level, directions, .. } = &*self.shared;
-        let Part { carries, scratch } = &mut self.parts[0];
         let mut below: Option<&Carry<E>> = None;
-        for (direction, carry) in directions.iter().zip(carries) {
+        for (direction, carry) in directions.iter().zip(&mut self.parts[0].carries) {
             let x = below.map_or(x, |below| &below.h[..config.hidden_size]);
-            Single { direction, x }.run(config.mode, *level, carry, scratch);
+            let step = Single { direction, x, backwards: self.backwards };
+            step.run(config.mode, *level, carry);
             below = Some(carry);
         }
+        self.backwards = !self.backwards;
         let h = below.map_or(&[][..], |last| &last.h);
         self.output.copy_from_slice(&h[..config.hidden_size]);
     }

@@ -9,3 +9,4 @@ pub(crate) mod step_back;
 pub(crate) mod stored;
 pub(crate) mod sums;
 mod tile;
+mod walk;

@@ -12,7 +12,8 @@ use tidegate_simd::{Element, Kernel, Simd};
 
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
-use super::tile::{Matrix, Tile, multiply, rows_at, walk};
+use super::tile::{Matrix, multiply, rows_at};
+use super::walk::{Rows, Tile, walk};
 use crate::cell::List;
 
 /// Sums of many rows: `out[row] = start + W x[row]`.
@@ -70,6 +71,7 @@ impl<E: Element> Sums<'_, E> {
         assert!(self.out.len() >= rows * width);
         assert!(self.blocks.end <= w.blocks);
         assert!(rows == 1 || !self.alone);
+        let walked = Rows::new(rows, self.alone, w.bytes::<E, S, L>());
         let mut tile = SumsTile {
             s,
             w,
@@ -81,7 +83,7 @@ impl<E: Element> Sums<'_, E> {
             list: PhantomData::<(L, W)>,
         };
         // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, rows, self.alone, self.blocks, false) }
+        unsafe { walk(&mut tile, walked, self.blocks, false) }
     }
 }
 
@@ -108,7 +110,7 @@ where
     const REGISTERS: usize = S::REGISTERS;
 
     #[inline(always)]
-    unsafe fn run<const R: usize, const N: usize, const Q: usize>(
+    unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
         &mut self,
         row: usize,
         block: usize,
@@ -118,7 +120,7 @@ where
         unsafe {
             let w = self.w.blocks_at::<E, S, L, N>(block);
             let x = rows_at::<E, R>(self.x, self.x_stride, row);
-            let products = multiply::<_, _, L, W, R, N, Q>(s, w, x, self.w.inputs);
+            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, self.w.inputs);
             let start = self.start.add(block * vectors);
             for r in 0..R {
                 let out = self.out.add((row + r) * self.width + block * vectors);

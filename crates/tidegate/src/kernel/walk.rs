@@ -1,0 +1,233 @@
+//! In what order a kernel takes its tiles of `R` rows by `N` blocks of units.
+//!
+//! The size of a tile is what the registers hold; it changes no bit ([`super::tile`]).
+#![allow(unsafe_code, reason = "what a tile does with rows and blocks is the caller's promise")]
+
+use core::ops::Range;
+
+use super::chains::CHAINS;
+
+/// The work on one tile of `R` rows and `N` blocks.
+pub(super) trait Tile {
+    /// Number of gates, each a vector of one row and block.
+    const GATES: usize;
+    /// Number of vector registers.
+    const REGISTERS: usize;
+
+    /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side, and
+    /// asks for weights `AHEAD` of their use if so.
+    ///
+    /// # Safety
+    /// Rows `row..row + R` and blocks `block..block + N` must exist.
+    unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
+        &mut self,
+        row: usize,
+        block: usize,
+    );
+}
+
+/// Which rows a kernel works on, and with weights from where.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(super) enum Rows {
+    /// Any number of them.
+    Many(usize),
+    /// One, whose chains run side by side.
+    Alone,
+    /// The same, whose weights come from further away than the level-2 cache.
+    AloneFar,
+}
+
+impl Rows {
+    /// `rows` rows, or one `alone`, which reads `bytes` of weights.
+    #[inline(always)]
+    pub(super) fn new(rows: usize, alone: bool, bytes: usize) -> Self {
+        debug_assert!(rows == 1 || !alone);
+        match alone {
+            false => Self::Many(rows),
+            true if bytes > NEAR_BYTES => Self::AloneFar,
+            true => Self::Alone,
+        }
+    }
+}
+
+/// Weights that a core may have in its level-2 cache when it comes back to them. Beyond, asking for
+/// them ahead of their use is worth up to a fifth of the time; within, it costs a twentieth (Zen 5).
+const NEAR_BYTES: usize = 768 << 10;
+
+/// Blocks side by side in a tile of one row.
+const fn side_of_one(gates: usize, registers: usize) -> usize {
+    match (gates, registers > 16) {
+        (1, true) => 4,
+        (1, false) => 2,
+        _ => 1,
+    }
+}
+
+/// Chains side by side in a tile of one row: all, unless their accumulators do not fit.
+const fn chains_of_one(gates: usize, registers: usize) -> usize {
+    if gates == 4 && registers <= 16 { 2 } else { CHAINS }
+}
+
+/// Blocks side by side in a tile of several rows.
+const fn side_of_many(gates: usize, registers: usize) -> usize {
+    match (gates, registers > 16) {
+        (4, _) | (3, false) => 1,
+        (3, true) => 2,
+        _ => 4,
+    }
+}
+
+/// Most rows of a tile of `vectors` vectors a row: the accumulators take up to 24 of 32 registers,
+/// or 12 of 16.
+const fn most_rows(vectors: usize, registers: usize) -> usize {
+    let most = if registers > 16 { 24 / vectors } else { 12 / vectors };
+    if most > 6 { 6 } else { most }
+}
+
+/// Runs `tile` over all `rows` of `blocks`; `backwards` takes the last blocks first.
+///
+/// Weights that have just been read are still in the cache when the next step begins with them.
+///
+/// # Safety
+/// `tile` must accept every row of `rows` and every block of `blocks`.
+#[inline(always)]
+pub(super) unsafe fn walk<T: Tile>(
+    tile: &mut T,
+    rows: Rows,
+    blocks: Range<usize>,
+    backwards: bool,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        // A loop each, so that none computes beforehand what only another needs.
+        match rows {
+            Rows::Many(rows) => walk_many(tile, rows, blocks, backwards),
+            Rows::Alone => walk_one::<T, false>(tile, blocks, backwards),
+            Rows::AloneFar => walk_one::<T, true>(tile, blocks, backwards),
+        }
+    }
+}
+
+/// Runs `tile` over all `rows` of `blocks`.
+///
+/// # Safety
+/// As [`walk`].
+#[inline(always)]
+unsafe fn walk_many<T: Tile>(tile: &mut T, rows: usize, blocks: Range<usize>, backwards: bool) {
+    let side = const { side_of_many(T::GATES, T::REGISTERS) };
+    for (side, block) in groups(blocks, side, backwards) {
+        // SAFETY: the caller's; the groups are parts of the blocks.
+        unsafe {
+            match side {
+                4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
+                    column::<T, 4>(tile, rows, block);
+                }
+                2 if const { side_of_many(T::GATES, T::REGISTERS) == 2 } => {
+                    column::<T, 2>(tile, rows, block);
+                }
+                _ => column::<T, 1>(tile, rows, block),
+            }
+        }
+    }
+}
+
+/// Runs `tile` over the only row of `blocks`.
+///
+/// # Safety
+/// As [`walk`].
+#[inline(always)]
+unsafe fn walk_one<T: Tile, const AHEAD: bool>(
+    tile: &mut T,
+    blocks: Range<usize>,
+    backwards: bool,
+) {
+    let side = const { side_of_one(T::GATES, T::REGISTERS) };
+    for (side, block) in groups(blocks, side, backwards) {
+        // SAFETY: the caller's; the groups are parts of the blocks.
+        unsafe {
+            match side {
+                4 if const { side_of_one(T::GATES, T::REGISTERS) == 4 } => {
+                    single_row::<T, 4, AHEAD>(tile, block);
+                }
+                2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } => {
+                    single_row::<T, 2, AHEAD>(tile, block);
+                }
+                _ => single_row::<T, 1, AHEAD>(tile, block),
+            }
+        }
+    }
+}
+
+/// `blocks` in groups of `side` neighbours, then one by one: how many, and the first of them.
+#[inline(always)]
+fn groups(
+    blocks: Range<usize>,
+    side: usize,
+    backwards: bool,
+) -> impl Iterator<Item = (usize, usize)> {
+    let groups = blocks.len() / side;
+    let count = groups + blocks.len() % side;
+    (0..count).map(
+        #[inline(always)]
+        move |index| {
+            let index = if backwards { count - 1 - index } else { index };
+            let (side, block) = if index < groups {
+                (side, index * side)
+            } else {
+                (1, groups * side + index - groups)
+            };
+            (side, blocks.start + block)
+        },
+    )
+}
+
+/// Runs `tile` over the only row of `N` blocks.
+///
+/// # Safety
+/// As [`walk`], for `block..block + N`.
+#[inline(always)]
+unsafe fn single_row<T: Tile, const N: usize, const AHEAD: bool>(tile: &mut T, block: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        if const { chains_of_one(T::GATES, T::REGISTERS) == 2 } {
+            tile.run::<1, N, 2, AHEAD>(0, block);
+        } else {
+            tile.run::<1, N, CHAINS, AHEAD>(0, block);
+        }
+    }
+}
+
+/// Runs `tile` over all `rows` of `N` blocks.
+///
+/// # Safety
+/// As [`walk`], for `block..block + N`.
+#[inline(always)]
+unsafe fn column<T: Tile, const N: usize>(tile: &mut T, rows: usize, block: usize) {
+    let most = const { most_rows(T::GATES * N, T::REGISTERS) };
+    let mut row = 0;
+    while row < rows {
+        // Rows left over are spread over the tiles: 7 rows are 4 and 3, not 6 and 1.
+        let left = rows - row;
+        let take = left.div_ceil(left.div_ceil(most));
+        // SAFETY: `take <= left`, so the rows exist; the caller vouches for the blocks.
+        unsafe {
+            match take {
+                6 if const { most_rows(T::GATES * N, T::REGISTERS) >= 6 } => {
+                    tile.run::<6, N, 1, false>(row, block);
+                }
+                5 if const { most_rows(T::GATES * N, T::REGISTERS) >= 5 } => {
+                    tile.run::<5, N, 1, false>(row, block);
+                }
+                4 if const { most_rows(T::GATES * N, T::REGISTERS) >= 4 } => {
+                    tile.run::<4, N, 1, false>(row, block);
+                }
+                3 if const { most_rows(T::GATES * N, T::REGISTERS) >= 3 } => {
+                    tile.run::<3, N, 1, false>(row, block);
+                }
+                2 => tile.run::<2, N, 1, false>(row, block),
+                _ => tile.run::<1, N, 1, false>(row, block),
+            }
+        }
+        row += take;
+    }
+}
