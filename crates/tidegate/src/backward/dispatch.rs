@@ -15,7 +15,7 @@ pub enum BackWork<'a, E> {
     Scan(ScanWork<'a, E>),
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else can name it")]
-    Weights(WeightGradient<'a, E>, &'a mut Panels<E>),
+    Weights(WeightGradient<'a, E>, &'a mut Vec<Panels<E>>),
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else can name it")]
     Input(InputGradient<'a, E>),

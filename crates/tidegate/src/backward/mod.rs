@@ -69,15 +69,26 @@ struct BackTask<E> {
     carry: BackCarry<E>,
     /// To compute steps again.
     forward: Task<E>,
-    panels: Panels<E>,
+    /// Of every chunk of a pass.
+    panels: Vec<Panels<E>>,
     scratch: Buffer<E>,
 }
 
-/// Bytes of deltas that a pass computes, about, before their products follow: they are still in the
-/// level-2 cache then. Measured on a Zen 5, LSTM of 256 units, 2,400 rows: 0.83 of the time of products of
-/// all deltas at once. Where the weights are larger, half as much as these: their gradients do not stay in that
-/// cache either, and are added to less often.
-const PASS_BYTES: usize = 512 << 10;
+/// Bytes of deltas that a pass computes, about, before their products follow, for recurrent weights of so many
+/// bytes.
+///
+/// Small ones are still in the level-2 cache then, which took 0.83 of the time of products of all deltas at
+/// once (LSTM of 256 units, 2,400 rows, Zen 5). The gradients of larger weights do not stay in it, and every pass reads
+/// and writes them: with twice as many bytes as the weights rather than half as many, the products took 0.87 to
+/// 0.93 of the time (512 units, 400 and 1,600 rows, Zen 4). More than the last figure had no effect.
+const fn pass_bytes(of_weights: usize) -> usize {
+    const MB: usize = 1 << 20;
+    match of_weights {
+        ..=MB => MB / 2,
+        bytes if bytes <= 8 * MB => 2 * bytes,
+        _ => 16 * MB,
+    }
+}
 
 impl<E: Element> Shared<E> {
     /// Runs a checked call.
@@ -241,11 +252,8 @@ impl<'a, E: Element> BackCall<'a, E> {
         let (batch, chunk) = (&self.job.batch, chunk_steps(&self.job.batch));
         let bytes = chunk * batch.rows().max(1) * self.form.stride * size_of::<E>();
         let of_weights = self.shared.directions[0].w_hh.len() * size_of::<E>();
-        let span = self
-            .job
-            .saved
-            .span(batch)
-            .unwrap_or(chunk * (PASS_BYTES.max(of_weights / 2) / bytes).max(1));
+        let whole_chunks = || chunk * (pass_bytes(of_weights) / bytes).max(1);
+        let span = self.job.saved.span(batch).unwrap_or_else(whole_chunks);
         let steps = batch.steps();
         // Sequences of no steps take a pass too, which hands on the derivatives by the final state.
         let starts = (0..steps.max(1)).step_by(span);
@@ -359,7 +367,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         again: Option<&[SavedScan<E>; 2]>,
         direction: usize,
         part: impl Fn(usize) -> Range<usize>,
-        panels: &mut Panels<E>,
+        panels: &mut Vec<Panels<E>>,
     ) {
         let layer = pass.layer;
         let (config, level) = (&self.shared.config, self.shared.level);

@@ -6,20 +6,20 @@ use core::ops::Range;
 use tidegate_simd::Level;
 
 use super::transposed::Deltas;
-use crate::Element;
 use crate::buffer::Buffer;
 use crate::cell::Window;
 use crate::kernel::outer::{ColumnSums, Outer, Panels};
 use crate::kernel::pack::Packed;
 use crate::kernel::sums::Sums;
 use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::{Element, memory};
 
 /// Rows of a chunk at least: the sums of a chunk round less than one sum over everything, and a tile loads
 /// and stores its outputs once for so many rows.
 const CHUNK_ROWS: usize = 128;
 
 /// Elements of a gradient, about, that go through several chunks together: they stay in the level-2 cache.
-const BLOCK: usize = 96 * 1024;
+const BLOCK: usize = 48 * 1024;
 
 /// Units that are not divided, so that tiles are whole.
 const UNITS: usize = 24;
@@ -84,12 +84,21 @@ pub(crate) struct WeightGradient<'a, E> {
 
 impl<E: Element> WeightGradient<'_, E> {
     /// Adds the gradients.
-    pub(crate) fn run(self, panels: &mut Panels<E>) {
+    pub(crate) fn run(self, panels: &mut Vec<Panels<E>>) {
         if self.units.is_empty() || self.weight.is_none() && self.bias.is_none() {
             return;
         }
         let length = chunk_steps(&self.deltas.batch);
         let chunks = self.steps.start / length..self.steps.end.div_ceil(length);
+        let steps = |chunk: usize| {
+            (chunk * length).max(self.steps.start)..((chunk + 1) * length).min(self.steps.end)
+        };
+        if self.weight.is_some() {
+            memory::lengthen(panels, chunks.len());
+            for (chunk, panels) in chunks.clone().zip(&mut *panels) {
+                self.fill(steps(chunk), panels);
+            }
+        }
         // Of several chunks, a part of the gradient that stays in a near cache goes through all.
         let side = match chunks.len() {
             1 => self.units.len(),
@@ -98,31 +107,32 @@ impl<E: Element> WeightGradient<'_, E> {
         for first in self.units.clone().step_by(side) {
             let units = first..(first + side).min(self.units.end);
             for index in 0..chunks.len() {
-                let chunk =
-                    if self.reverse { chunks.start + index } else { chunks.end - 1 - index };
-                let (start, end) = (chunk * length, (chunk + 1) * length);
-                let steps = start.max(self.steps.start)..end.min(self.steps.end);
-                self.add_chunk(units.clone(), steps, panels);
+                let index = if self.reverse { index } else { chunks.len() - 1 - index };
+                self.add_chunk(units.clone(), steps(chunks.start + index), panels.get(index));
             }
         }
     }
 
-    /// Adds the products of the rows of `steps`, for `units`.
-    fn add_chunk(&self, units: Range<usize>, steps: Range<usize>, panels: &mut Panels<E>) {
+    /// Copies what the weights were multiplied with in `steps`.
+    fn fill(&self, steps: Range<usize>, panels: &mut Panels<E>) {
         let batch = self.deltas.batch;
-        let rows = batch.rows_before(steps.start)..batch.rows_before(steps.end);
-        if self.weight.is_some() {
-            panels.prepare(self.level, rows.len(), self.inputs);
-            let mut row = 0;
-            for t in steps {
-                for b in 0..batch.rows_at(t) {
-                    panels.fill(row, |columns, to| {
-                        self.x.columns(columns.start, columns.len()).read(t, b, to);
-                    });
-                    row += 1;
-                }
+        let rows = batch.rows_before(steps.end) - batch.rows_before(steps.start);
+        panels.prepare(self.level, rows, self.inputs);
+        let mut row = 0;
+        for t in steps {
+            for b in 0..batch.rows_at(t) {
+                panels.fill(row, |columns, to| {
+                    self.x.columns(columns.start, columns.len()).read(t, b, to);
+                });
+                row += 1;
             }
         }
+    }
+
+    /// Adds the products of the rows of `steps` with what they were multiplied with, for `units`.
+    fn add_chunk(&self, units: Range<usize>, steps: Range<usize>, x: Option<&Panels<E>>) {
+        let batch = self.deltas.batch;
+        let rows = batch.rows_before(steps.start)..batch.rows_before(steps.end);
         for (value, &gate) in self.window.gates.iter().enumerate() {
             let column = (self.window.first + value) * self.size + units.start;
             let (first, count) = (gate * self.size + units.start, units.len());
@@ -130,10 +140,9 @@ impl<E: Element> WeightGradient<'_, E> {
             // SAFETY: the deltas have all been computed, and these units are this part's.
             unsafe {
                 let deltas = self.deltas.from(rows.clone(), column);
-                if let Some(weight) = &self.weight {
+                if let (Some(weight), Some(x)) = (&self.weight, x) {
                     let place = weight.place(0, first);
                     let out = core::slice::from_raw_parts_mut(place, count * self.inputs);
-                    let x = &*panels;
                     E::run(self.level, Outer { deltas, stride, columns: count, x, out });
                 }
                 if let Some(bias) = &self.bias {
