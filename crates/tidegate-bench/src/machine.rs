@@ -178,19 +178,19 @@ impl Kernel<f32> for Squash<'_> {
 #[inline(always)]
 fn sigmoid<S: Simd<f32>>(s: S, x: S::V) -> S::V {
     let one = s.splat(1.0);
-    let high = s.splat(f32::EXP_HIGH);
-    let z = s.min(high, s.max(s.splat(-f32::EXP_LOW), s.sub(s.splat(0.0), x)));
-    let t = s.mul_add(z, s.splat(f32::LOG2_E), s.splat(f32::ROUNDER));
+    // Of -x, whose sign the multiply-adds take care of.
+    let x = s.max(s.splat(-f32::EXP_HIGH), s.min(s.splat(f32::EXP_LOW), x));
+    let t = s.neg_mul_add(x, s.splat(f32::LOG2_E), s.splat(f32::ROUNDER));
     let n = s.sub(t, s.splat(f32::ROUNDER));
-    let r = s.neg_mul_add(n, s.splat(f32::LN2_HIGH), z);
-    let r = s.neg_mul_add(n, s.splat(f32::LN2_LOW), r);
+    let r = s.mul_add(n, s.splat(f32::LN2_HIGH), x);
+    let r = s.mul_add(n, s.splat(f32::LN2_LOW), r);
     let mut q = s.splat(0.0);
-    for &coefficient in f32::EXP_TAIL.iter().rev() {
-        q = s.mul_add(q, r, s.splat(coefficient));
+    for (k, &coefficient) in f32::EXP_TAIL.iter().enumerate().rev() {
+        q = s.mul_add(q, r, s.splat(if k % 2 == 0 { coefficient } else { -coefficient }));
     }
-    let q = s.mul_add(q, s.mul(r, r), r);
+    let q = s.neg_mul_add(s.mul(q, r), r, r);
     let power = s.scale_rounded(one, t);
-    s.div(one, s.mul_add(power, q, s.add(power, one)))
+    s.div(one, s.neg_mul_add(power, q, s.add(power, one)))
 }
 
 /// The sum of all lanes of all vectors, so that none of them can be left out.

@@ -41,8 +41,8 @@ impl Cell for Gru {
         [h_prev]: [S::V; 1],
     ) -> ([S::V; 1], [S::V; 4]) {
         let r = sigmoid(s, h[0]);
-        let z = sigmoid(s, h[1]);
         let n = tanh(s, s.mul_add(r, h[2], x[2]));
+        let z = sigmoid(s, h[1]);
         ([s.mul_add(z, s.sub(h_prev, n), n)], [r, z, n, h[2]])
     }
 

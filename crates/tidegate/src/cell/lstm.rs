@@ -40,12 +40,12 @@ impl Cell for Lstm {
         h: [S::V; 4],
         [_, c]: [S::V; 2],
     ) -> ([S::V; 2], [S::V; 4]) {
+        // In the order in which they are waited for: o is computed beside the last tanh.
+        let g = tanh(s, h[2]);
         let i = sigmoid(s, h[0]);
         let f = sigmoid(s, h[1]);
-        let g = tanh(s, h[2]);
-        let o = sigmoid(s, h[3]);
-
         let c_next = s.mul_add(f, c, s.mul(i, g));
+        let o = sigmoid(s, h[3]);
         ([s.mul(o, tanh(s, c_next)), c_next], [i, f, g, o])
     }
 

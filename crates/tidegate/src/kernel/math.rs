@@ -5,17 +5,17 @@
 
 use tidegate_simd::{Element, Simd};
 
-/// `(t, q)` with `e^z = 2^n (1 + q)`, where `t = ROUNDER + n`, and `|q| < 0.42`; `q` is precise relative to
+/// `(t, p)` with `e^-x = 2^n (1 - p)`, where `t = ROUNDER + n`, and `|p| < 0.42`; `p` is precise relative to
 /// itself.
 ///
-/// `z` must lie in `[-EXP_LOW, EXP_HIGH]` or be a NaN, which makes `q` a NaN.
+/// `x` must lie in `[-EXP_HIGH, EXP_LOW]` or be a NaN, which makes `p` a NaN.
 #[inline(always)]
-fn exp_parts<E: Element, S: Simd<E>>(s: S, z: S::V) -> (S::V, S::V) {
-    // z = n ln 2 + r with n whole: n sits in the low bits of t.
-    let t = s.mul_add(z, s.splat(E::LOG2_E), s.splat(E::ROUNDER));
+fn exp_parts<E: Element, S: Simd<E>>(s: S, x: S::V) -> (S::V, S::V) {
+    // -x = n ln 2 - r with n whole: n sits in the low bits of t.
+    let t = s.neg_mul_add(x, s.splat(E::LOG2_E), s.splat(E::ROUNDER));
     let n = s.sub(t, s.splat(E::ROUNDER));
-    let r = s.neg_mul_add(n, s.splat(E::LN2_HIGH), z);
-    let r = s.neg_mul_add(n, s.splat(E::LN2_LOW), r);
+    let r = s.mul_add(n, s.splat(E::LN2_HIGH), x);
+    let r = s.mul_add(n, s.splat(E::LN2_LOW), r);
     // Pairs of coefficients, then Horner in r^2: half the depth of Horner in r.
     let r2 = s.mul(r, r);
     let pairs = E::EXP_TAIL.len() / 2;
@@ -25,51 +25,49 @@ fn exp_parts<E: Element, S: Simd<E>>(s: S, z: S::V) -> (S::V, S::V) {
         k -= 1;
         tail = s.mul_add(tail, r2, pair::<E, S>(s, k, r));
     }
-    (t, s.mul_add(tail, r2, r))
+    (t, s.neg_mul_add(tail, r2, r))
 }
 
-/// The `k`-th pair of terms of the polynomial: `c[2k] + c[2k + 1] r`.
+/// The `k`-th pair of terms of the polynomial in `-r`: `c[2k] - c[2k + 1] r`.
 #[inline(always)]
 fn pair<E: Element, S: Simd<E>>(s: S, k: usize, r: S::V) -> S::V {
-    s.mul_add(s.splat(E::EXP_TAIL[2 * k + 1]), r, s.splat(E::EXP_TAIL[2 * k]))
+    s.neg_mul_add(s.splat(E::EXP_TAIL[2 * k + 1]), r, s.splat(E::EXP_TAIL[2 * k]))
 }
 
 /// `1 / (1 + e^-x)`, within [`SIGMOID_ULP`] where the result is a normal number.
 #[inline(always)]
 pub(crate) fn sigmoid<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
     // A NaN survives `min` and `max` as their second argument.
-    let z = s.sub(s.splat(E::ZERO), x);
-    let z = s.min(s.splat(E::EXP_HIGH), s.max(s.splat(E::ZERO - E::EXP_LOW), z));
-    let (t, q) = exp_parts(s, z);
-    // 1 + 2^n q + 2^n in this order, which rounds least. Half of 2^n stays finite where 2^n is
-    // infinite and q may be negative; the last sum overflows when it should.
+    let x = s.max(s.splat(E::ZERO - E::EXP_HIGH), s.min(s.splat(E::EXP_LOW), x));
+    let (t, p) = exp_parts(s, x);
+    // 1 - 2^n p + 2^n in this order, which rounds least. Half of 2^n stays finite where 2^n is
+    // infinite and p may be positive; the last sum overflows when it should.
     let two = s.splat(E::ONE + E::ONE);
     let half = s.scale_rounded(s.splat(E::ONE / (E::ONE + E::ONE)), t);
-    let part = s.mul_add(half, s.add(q, q), s.splat(E::ONE));
+    let part = s.neg_mul_add(half, s.add(p, p), s.splat(E::ONE));
     let denominator = s.mul_add(half, two, part);
     s.div(s.splat(E::ONE), denominator)
 }
 
 /// `tanh(x)`, within [`TANH_ULP`].
 ///
-/// With `p = e^(-2|x|)`: `(1 - p) / (1 + p)` where that is below one half, else
-/// `1 - 2p / (1 + p)`, whose last step rounds away what the others did wrong.
+/// With `e = e^(-2|x|)`: `(1 - e) / (1 + e)` where that is below one half, else
+/// `1 - 2e / (1 + e)`, whose last step rounds away what the others did wrong.
 #[inline(always)]
 pub(crate) fn tanh<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
     let (zero, one) = (s.splat(E::ZERO), s.splat(E::ONE));
     let magnitude = s.abs(x);
-    let z = s.min(s.splat(E::TANH_HIGH), s.add(magnitude, magnitude));
-    let (t, q) = exp_parts(s, s.sub(zero, z));
-    // p = scale (1 + q). Numerators and denominator are each rounded once: scale - 1 and
+    let (t, p) = exp_parts(s, s.min(s.splat(E::TANH_HIGH), s.add(magnitude, magnitude)));
+    // e = scale (1 - p). Numerators and denominator are each rounded once: scale - 1 and
     // scale + 1 are exact where it matters.
     let scale = s.scale_rounded(one, t);
     let twice = s.add(scale, scale);
-    let small = s.mul_add(scale, q, s.sub(scale, one)); // p - 1
-    let large = s.mul_add(twice, q, twice); // 2p
+    let small = s.neg_mul_add(scale, p, s.sub(scale, one)); // e - 1
+    let large = s.neg_mul_add(twice, p, twice); // 2e
     let half = s.splat(E::TANH_HALF);
     let numerator = s.select_less(magnitude, half, small, large);
     let base = s.select_less(magnitude, half, zero, one);
-    let quotient = s.div(numerator, s.mul_add(scale, q, s.add(scale, one)));
+    let quotient = s.div(numerator, s.neg_mul_add(scale, p, s.add(scale, one)));
     s.with_sign(s.sub(base, quotient), x)
 }
 
