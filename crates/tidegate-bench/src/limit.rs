@@ -56,6 +56,12 @@ impl Limit {
         }
     }
 
+    /// How many times as long as when it was measured the machine takes now: others share it, and its clock changes.
+    pub fn pace(&self) -> f64 {
+        let level = Level::available().into_iter().find(|level| level.name() == self.level);
+        level.map_or(1.0, |level| self.multiply_adds / machine::multiply_adds_now(level))
+    }
+
     /// The least seconds one call of `row` can take on `threads` cores, used in the best way: rows
     /// of the batch shared out; directions or stacked layers on different cores; or the units of
     /// every step shared out, which costs a hop a step.

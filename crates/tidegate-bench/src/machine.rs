@@ -29,6 +29,14 @@ pub(crate) fn multiply_adds(level: Level) -> f64 {
     (turns * CHAINS * lanes(level)) as f64 / seconds
 }
 
+/// The same of a tenth of a millisecond, just now and not at its best.
+pub(crate) fn multiply_adds_now(level: Level) -> f64 {
+    let turns = 40_000;
+    let start = Instant::now();
+    black_box(f32::run(level, Multiply { turns }));
+    (turns * CHAINS * lanes(level)) as f64 / start.elapsed().as_secs_f64()
+}
+
 /// Bytes per second read from a buffer of `bytes` that is read over and over.
 pub(crate) fn read(level: Level, bytes: usize) -> f64 {
     let memory = vec![1.0f32; bytes / 4 + LINE];
