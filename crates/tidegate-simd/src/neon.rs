@@ -40,7 +40,12 @@ macro_rules! simd {
             type V = $v;
             const LANES: usize = $lanes;
             const REGISTERS: usize = 32;
+            type Low = Self;
 
+            #[inline(always)]
+            fn low(self) -> Self {
+                self
+            }
             #[inline(always)]
             fn splat(self, x: $e) -> $v {
                 // SAFETY: `self` proves the CPU has the feature.

@@ -26,7 +26,12 @@ macro_rules! scalar {
             type V = $e;
             const LANES: usize = 1;
             const REGISTERS: usize = 16;
+            type Low = Self;
 
+            #[inline(always)]
+            fn low(self) -> Self {
+                self
+            }
             #[inline(always)]
             fn splat(self, x: $e) -> $e {
                 x

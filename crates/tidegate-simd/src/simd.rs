@@ -13,6 +13,17 @@ pub trait Simd<E: Element>: Copy + 'static {
     /// Number of elements in a vector.
     const LANES: usize;
 
+    /// Elements from one vector to the next where matrices are laid out for this instruction set: more
+    /// than [`LANES`](Simd::LANES) for a token that [`low`](Simd::low) returned.
+    const BLOCK: usize = Self::LANES;
+
+    /// See [`low`](Simd::low).
+    type Low: Simd<E>;
+
+    /// The token for the first lanes alone of the same vectors, where fewer of them take less time;
+    /// otherwise this one.
+    fn low(self) -> Self::Low;
+
     /// Number of vector registers, which bounds the tile a kernel can keep in them.
     const REGISTERS: usize;
 

@@ -44,6 +44,11 @@ token!(
     ["avx2", "fma", "avx512f", "avx512vl", "avx512dq"]
 );
 
+/// The lower half of [`Avx512`]'s vectors, where a processor takes half the time for half a vector.
+// INVARIANT: constructed only from an `Avx512`, which proves the CPU has the features.
+#[derive(Copy, Clone, Debug)]
+pub struct Avx512Low(());
+
 /// Operations that are one intrinsic of the same shape.
 macro_rules! ops {
     ($v:ty; $($name:ident($($arg:ident),+) = $intrinsic:ident;)+) => {
@@ -57,8 +62,8 @@ macro_rules! ops {
 
 /// The `Simd` items that are the same for every x86 level and element, named by intrinsic.
 macro_rules! simd {
-    ($token:ty, $e:ty, $v:ty, lanes: $lanes:literal, registers: $registers:literal,
-     mantissa: $mantissa:literal, splat: $splat:ident, load: $load:ident, store: $store:ident,
+    ($token:ty, $e:ty, $v:ty, lanes: $lanes:literal, block: $block:literal, low: $low:ident,
+     registers: $registers:literal, mantissa: $mantissa:literal, splat: $splat:ident, load: $load:ident, store: $store:ident,
      add: $add:ident, sub: $sub:ident, mul: $mul:ident, div: $div:ident, fma: $fma:ident,
      fnma: $fnma:ident, min: $min:ident, max: $max:ident, and: $and:ident, andnot: $andnot:ident,
      or: $or:ident, to_int: $to_int:ident, from_int: $from_int:ident, shl: $shl:ident,
@@ -66,8 +71,14 @@ macro_rules! simd {
         impl Simd<$e> for $token {
             type V = $v;
             const LANES: usize = $lanes;
+            const BLOCK: usize = $block;
             const REGISTERS: usize = $registers;
+            type Low = $low;
 
+            #[inline(always)]
+            fn low(self) -> $low {
+                $low(())
+            }
             #[inline(always)]
             fn splat(self, x: $e) -> $v {
                 // SAFETY: `self` proves the CPU has the features.
@@ -121,68 +132,76 @@ macro_rules! simd {
     };
 }
 
-simd!(Avx2, f32, __m256, lanes: 8, registers: 16, mantissa: 23, splat: _mm256_set1_ps,
-    load: _mm256_loadu_ps, store: _mm256_storeu_ps, add: _mm256_add_ps, sub: _mm256_sub_ps,
-    mul: _mm256_mul_ps, div: _mm256_div_ps, fma: _mm256_fmadd_ps, fnma: _mm256_fnmadd_ps,
-    min: _mm256_min_ps, max: _mm256_max_ps, and: _mm256_and_ps, andnot: _mm256_andnot_ps,
-    or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
-    shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
-    others: {
-        fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
-            // SAFETY: `self` proves the CPU has the features.
-            unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
-        }
-        unsafe fn load_bf16(self, from: *const Bf16) -> __m256 {
-            // SAFETY: the caller vouches for the elements, `self` for the features.
-            unsafe {
-                let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+/// Vectors of 256 bits, of matrices laid out in blocks of so many `f32` and `f64`.
+macro_rules! half_vectors {
+    ($token:ident, blocks: $f32:literal, $f64:literal, registers: $registers:literal) => {
+        simd!($token, f32, __m256, lanes: 8, block: $f32, low: $token, registers: $registers, mantissa: 23, splat: _mm256_set1_ps,
+            load: _mm256_loadu_ps, store: _mm256_storeu_ps, add: _mm256_add_ps, sub: _mm256_sub_ps,
+            mul: _mm256_mul_ps, div: _mm256_div_ps, fma: _mm256_fmadd_ps, fnma: _mm256_fnmadd_ps,
+            min: _mm256_min_ps, max: _mm256_max_ps, and: _mm256_and_ps, andnot: _mm256_andnot_ps,
+            or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
+            shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
+            others: {
+                fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
+                    // SAFETY: `self` proves the CPU has the features.
+                    unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
+                }
+                unsafe fn load_bf16(self, from: *const Bf16) -> __m256 {
+                    // SAFETY: the caller vouches for the elements, `self` for the features.
+                    unsafe {
+                        let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+                    }
+                }
+                unsafe fn load_first(self, n: usize, from: *const f32) -> __m256 {
+                    // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+                    unsafe {
+                        let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                        _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane))
+                    }
+                }
+                unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
+                    // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+                    unsafe {
+                        let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                        _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane), v);
+                    }
+                }
             }
-        }
-        unsafe fn load_first(self, n: usize, from: *const f32) -> __m256 {
-            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-            unsafe {
-                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-                _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane))
+        );
+        simd!($token, f64, __m256d, lanes: 4, block: $f64, low: $token, registers: $registers, mantissa: 52, splat: _mm256_set1_pd,
+            load: _mm256_loadu_pd, store: _mm256_storeu_pd, add: _mm256_add_pd, sub: _mm256_sub_pd,
+            mul: _mm256_mul_pd, div: _mm256_div_pd, fma: _mm256_fmadd_pd, fnma: _mm256_fnmadd_pd,
+            min: _mm256_min_pd, max: _mm256_max_pd, and: _mm256_and_pd, andnot: _mm256_andnot_pd,
+            or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
+            shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
+            others: {
+                fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
+                    // SAFETY: `self` proves the CPU has the features.
+                    unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
+                }
+                unsafe fn load_first(self, n: usize, from: *const f64) -> __m256d {
+                    // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+                    unsafe {
+                        let lane = _mm256_setr_epi64x(0, 1, 2, 3);
+                        _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane))
+                    }
+                }
+                unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
+                    // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
+                    unsafe {
+                        let lane = _mm256_setr_epi64x(0, 1, 2, 3);
+                        _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane), v);
+                    }
+                }
             }
-        }
-        unsafe fn store_first(self, v: __m256, n: usize, to: *mut f32) {
-            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-            unsafe {
-                let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-                _mm256_maskstore_ps(to, _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), lane), v);
-            }
-        }
-    }
-);
-simd!(Avx2, f64, __m256d, lanes: 4, registers: 16, mantissa: 52, splat: _mm256_set1_pd,
-    load: _mm256_loadu_pd, store: _mm256_storeu_pd, add: _mm256_add_pd, sub: _mm256_sub_pd,
-    mul: _mm256_mul_pd, div: _mm256_div_pd, fma: _mm256_fmadd_pd, fnma: _mm256_fnmadd_pd,
-    min: _mm256_min_pd, max: _mm256_max_pd, and: _mm256_and_pd, andnot: _mm256_andnot_pd,
-    or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
-    shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
-    others: {
-        fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
-            // SAFETY: `self` proves the CPU has the features.
-            unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
-        }
-        unsafe fn load_first(self, n: usize, from: *const f64) -> __m256d {
-            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-            unsafe {
-                let lane = _mm256_setr_epi64x(0, 1, 2, 3);
-                _mm256_maskload_pd(from, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane))
-            }
-        }
-        unsafe fn store_first(self, v: __m256d, n: usize, to: *mut f64) {
-            // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
-            unsafe {
-                let lane = _mm256_setr_epi64x(0, 1, 2, 3);
-                _mm256_maskstore_pd(to, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n as i64), lane), v);
-            }
-        }
-    }
-);
-simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512_set1_ps,
+        );
+    };
+}
+
+half_vectors!(Avx2, blocks: 8, 4, registers: 16);
+half_vectors!(Avx512Low, blocks: 16, 8, registers: 32);
+simd!(Avx512, f32, __m512, lanes: 16, block: 16, low: Avx512Low, registers: 32, mantissa: 23, splat: _mm512_set1_ps,
     load: _mm512_loadu_ps, store: _mm512_storeu_ps, add: _mm512_add_ps, sub: _mm512_sub_ps,
     mul: _mm512_mul_ps, div: _mm512_div_ps, fma: _mm512_fmadd_ps, fnma: _mm512_fnmadd_ps,
     min: _mm512_min_ps, max: _mm512_max_ps, and: _mm512_and_ps, andnot: _mm512_andnot_ps,
@@ -210,7 +229,7 @@ simd!(Avx512, f32, __m512, lanes: 16, registers: 32, mantissa: 23, splat: _mm512
         }
     }
 );
-simd!(Avx512, f64, __m512d, lanes: 8, registers: 32, mantissa: 52, splat: _mm512_set1_pd,
+simd!(Avx512, f64, __m512d, lanes: 8, block: 8, low: Avx512Low, registers: 32, mantissa: 52, splat: _mm512_set1_pd,
     load: _mm512_loadu_pd, store: _mm512_storeu_pd, add: _mm512_add_pd, sub: _mm512_sub_pd,
     mul: _mm512_mul_pd, div: _mm512_div_pd, fma: _mm512_fmadd_pd, fnma: _mm512_fnmadd_pd,
     min: _mm512_min_pd, max: _mm512_max_pd, and: _mm512_and_pd, andnot: _mm512_andnot_pd,

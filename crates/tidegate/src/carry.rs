@@ -9,12 +9,15 @@ use crate::weights::Direction;
 use crate::{Element, Mode};
 
 /// The state of one layer and direction between two steps, for the rows of one scan.
+///
+/// Public in a private module, because [`Element`] is public; nobody else can name it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Carry<E> {
-    /// `h`, `[rows, h_stride]`.
-    pub(crate) h: Buffer<E>,
-    /// Where the next `h` goes, `[rows, h_stride]`. Rows that are not alive are equal in both.
-    pub(crate) h_next: Buffer<E>,
+#[allow(unreachable_pub, reason = "named by a method of a public trait")]
+pub struct Carry<E> {
+    /// `h` and where the next one goes, `[rows, h_stride]` each. Rows that are not alive are equal in both.
+    states: [Buffer<E>; 2],
+    /// Whether `h` is the second of them: by turns, which takes less than moving them.
+    turned: bool,
     /// `c`, `[rows, units]`; empty for cells without.
     pub(crate) c: Buffer<E>,
 }
@@ -22,15 +25,38 @@ pub(crate) struct Carry<E> {
 impl<E: Element> Carry<E> {
     /// Makes room for `rows` rows.
     pub(crate) fn reserve(&mut self, direction: &Direction<E>, mode: Mode, rows: usize) {
-        self.h.reserve(rows * direction.h_stride());
-        self.h_next.reserve(rows * direction.h_stride());
+        for h in &mut self.states {
+            h.reserve(rows * direction.h_stride());
+        }
         self.c.reserve(if mode.has_cell_state() { rows * direction.units() } else { 0 });
+    }
+
+    /// `h`.
+    #[inline(always)]
+    pub(crate) fn h(&self) -> &[E] {
+        &self.states[usize::from(self.turned)]
+    }
+
+    /// `h`, where the next one goes, and `c`.
+    #[inline(always)]
+    pub(crate) fn parts(&mut self) -> (&mut [E], &mut [E], &mut [E]) {
+        let [first, second] = &mut self.states;
+        let (h, next) = if self.turned { (second, first) } else { (first, second) };
+        (h, next, &mut self.c)
+    }
+
+    /// Makes the next `h` the present one.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self) {
+        self.turned = !self.turned;
     }
 
     /// Takes over the states of `other`, of the same shape.
     pub(crate) fn copy_from(&mut self, other: &Self) {
-        self.h.copy_from_slice(&other.h);
-        self.h_next.copy_from_slice(&other.h_next);
+        for (to, from) in self.states.iter_mut().zip(&other.states) {
+            to.copy_from_slice(from);
+        }
+        self.turned = other.turned;
         self.c.copy_from_slice(&other.c);
     }
 
@@ -53,7 +79,7 @@ impl<E: Element> Carry<E> {
 
     /// Sets all states to zero.
     pub(crate) fn clear(&mut self) {
-        for buffer in [&mut self.h, &mut self.h_next, &mut self.c] {
+        for buffer in self.states.iter_mut().chain([&mut self.c]) {
             buffer.fill(E::ZERO);
         }
     }
@@ -71,8 +97,7 @@ impl<E: Element> Carry<E> {
         for (at, b) in rows.enumerate() {
             if let Some(h) = h {
                 let row = at * direction.h_stride();
-                h.read(t, b, &mut self.h[row..]);
-                h.read(t, b, &mut self.h_next[row..]);
+                self.states.iter_mut().for_each(|to| h.read(t, b, &mut to[row..]));
             }
             if let Some(c) = c {
                 c.read(t, b, &mut self.c[at * direction.units()..]);
@@ -103,7 +128,7 @@ impl<E: Element> Carry<E> {
         for (at, b) in rows.enumerate() {
             // SAFETY: the caller's.
             unsafe {
-                h.write(t, b, &self.h[at * direction.h_stride() + first..]);
+                h.write(t, b, &self.h()[at * direction.h_stride() + first..]);
                 if let Some(c) = c {
                     c.write(t, b, &self.c[at * direction.units() + units.start..]);
                 }

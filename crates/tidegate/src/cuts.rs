@@ -59,7 +59,7 @@ impl<E: Element> Reset<'_, E> {
         for (at, b) in rows.enumerate() {
             if self.cuts.enters(t, b, reverse) {
                 let (stride, units) = (direction.h_stride(), direction.units());
-                reset(&mut carry.h[at * stride..][..stride], self.h, self.index, b);
+                reset(&mut carry.parts().0[at * stride..][..stride], self.h, self.index, b);
                 if self.has_c {
                     reset(&mut carry.c[at * units..][..units], self.c, self.index, b);
                 }

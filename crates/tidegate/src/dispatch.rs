@@ -10,22 +10,16 @@ use crate::scan::{Loop, Scan};
 use crate::single::{OneStep, Single};
 use crate::{Element, Mode};
 
-/// What [`Dispatch`] runs.
-#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
-pub(crate) enum Work<'a, E> {
-    Scan(Scan<'a, E>, &'a mut Scratch<E>),
-    Single(Single<'a, E>),
-}
-
-/// A scan, or a single step, with all it needs: chooses the cell, then the instruction set.
+/// A scan with all it needs: chooses the cell, then the instruction set.
 ///
 /// Public in a private module, because [`Element`] is public; nobody else can name it.
 #[allow(unreachable_pub, reason = "named by a method of a public trait")]
 pub struct Dispatch<'a, E> {
     pub(crate) mode: Mode,
     pub(crate) level: Level,
-    pub(crate) work: Work<'a, E>,
+    pub(crate) scan: Scan<'a, E>,
     pub(crate) carry: &'a mut Carry<E>,
+    pub(crate) scratch: &'a mut Scratch<E>,
 }
 
 impl<E: Element> Dispatch<'_, E> {
@@ -38,16 +32,32 @@ impl<E: Element> Dispatch<'_, E> {
 impl<E: Element> Visitor for Dispatch<'_, E> {
     type Output = ();
     fn visit<C: Cell>(self) {
-        let Self { level, work, carry, mode: _ } = self;
+        let Self { level, scan, carry, scratch, mode: _ } = self;
         let cell = PhantomData::<C>;
-        match work {
-            Work::Scan(scan, scratch) if scan.keep.is_some_and(|keep| keep.keeps_all()) => {
-                E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
-            }
-            Work::Scan(scan, scratch) => {
-                E::run(level, Loop::<_, _, false> { scan, level, carry, scratch, cell });
-            }
-            Work::Single(step) => E::run(level, OneStep { step, carry, cell }),
+        if scan.keep.is_some_and(|keep| keep.keeps_all()) {
+            E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
+        } else {
+            E::run(level, Loop::<_, _, false> { scan, level, carry, scratch, cell });
         }
+    }
+}
+
+/// A single step of one cell at one level.
+///
+/// By reference, so that what a call has just written is not copied with wider loads than it was stored with: the
+/// processor would wait for all stores before, the state of the last step among them.
+pub(crate) type SingleStep<E> = fn(Level, &mut Single<'_, E>, &mut Carry<E>);
+
+/// The single step of the cell of `mode`: chosen once, as choosing takes as long as some of a small cell's arithmetic.
+pub(crate) fn single_step<E: Element>(mode: Mode) -> SingleStep<E> {
+    visit(mode, SingleVisitor(PhantomData))
+}
+
+struct SingleVisitor<E>(PhantomData<E>);
+
+impl<E: Element> Visitor for SingleVisitor<E> {
+    type Output = SingleStep<E>;
+    fn visit<C: Cell>(self) -> SingleStep<E> {
+        |level, step, carry| E::run(level, OneStep { step, carry, cell: PhantomData::<C> })
     }
 }

@@ -1,5 +1,6 @@
+use crate::Mode;
 use crate::backward::BackWork;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{self, Dispatch, SingleStep};
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///
@@ -12,6 +13,11 @@ pub trait Element: tidegate_simd::Element {
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
 
+    /// The single step of one row with the cell of `mode`.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn single_step(mode: Mode) -> SingleStep<Self>;
+
     /// Runs a part of the way back.
     #[doc(hidden)]
     fn go_back(work: BackWork<'_, Self>);
@@ -21,6 +27,10 @@ impl Element for f32 {
     fn dispatch(work: Dispatch<'_, Self>) {
         work.run();
     }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn single_step(mode: Mode) -> SingleStep<Self> {
+        dispatch::single_step(mode)
+    }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();
     }
@@ -29,6 +39,10 @@ impl Element for f32 {
 impl Element for f64 {
     fn dispatch(work: Dispatch<'_, Self>) {
         work.run();
+    }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn single_step(mode: Mode) -> SingleStep<Self> {
+        dispatch::single_step(mode)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();

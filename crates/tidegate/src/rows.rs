@@ -105,6 +105,16 @@ impl<'a> Layout<'a> {
     }
 }
 
+impl Layout<'_> {
+    /// Elements from a row to that of the same sequence a step later, if that is the same for all steps.
+    fn stride(&self) -> Option<isize> {
+        match self.time {
+            Time::Stride(stride) => Some(stride),
+            Time::Offsets(_) => None,
+        }
+    }
+}
+
 /// Rows to read.
 #[derive(Copy, Clone)]
 pub(crate) struct RowsIn<'a, E> {
@@ -203,6 +213,13 @@ impl<'a, E: Element> RowsIn<'a, E> {
         (self.feature == 1).then(|| unsafe { core::slice::from_raw_parts(from, self.width) })
     }
 
+    /// Where the row of sequence `b` at step `t` lies, and elements from there to the next step's, if these are the
+    /// same for all steps and a row's elements are neighbours.
+    pub(crate) fn steps(&self, t: usize, b: usize) -> Option<(*const E, isize)> {
+        let stride = self.layout.stride().filter(|_| self.feature == 1)?;
+        Some((self.origin.wrapping_offset(self.layout.offset(t, b)), stride))
+    }
+
     /// Copies the row of sequence `b` at step `t` into the first `width` elements of `to`.
     #[inline(always)]
     pub(crate) fn read(&self, t: usize, b: usize, to: &mut [E]) {
@@ -257,6 +274,12 @@ impl<'a, E: Element> RowsOut<'a, E> {
     #[inline(always)]
     pub(crate) fn place(&self, t: usize, b: usize) -> *mut E {
         self.origin.wrapping_offset(self.layout.offset(t, b))
+    }
+
+    /// Where the row of sequence `b` at step `t` lies, elements from there to the next step's, if these are the same
+    /// for all steps, and elements of a row.
+    pub(crate) fn steps(&self, t: usize, b: usize) -> Option<(*mut E, isize, usize)> {
+        Some((self.place(t, b), self.layout.stride()?, self.width))
     }
 
     /// The rows `elements` further on.

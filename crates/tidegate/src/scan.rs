@@ -8,7 +8,7 @@ use tidegate_simd::{Kernel, Level, Simd};
 use crate::carry::{Carry, Scratch};
 use crate::cell::Cell;
 use crate::cuts::Reset;
-use crate::dispatch::{Dispatch, Work};
+use crate::dispatch::Dispatch;
 use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
@@ -69,7 +69,7 @@ impl<E: Element> Scan<'_, E> {
         scratch: &mut Scratch<E>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        E::dispatch(Dispatch { mode, level, work: Work::Scan(self, scratch), carry });
+        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch });
     }
 }
 
@@ -86,8 +86,14 @@ impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
     type Output = ();
 
     #[inline(always)]
+    #[allow(unsafe_code, reason = "passes the promise of the caller of `Scan::run` on")]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { scan, level, carry, scratch, .. } = self;
+        if !KEEP && let Some(places) = scan.row_alone() {
+            // SAFETY: the caller of `Scan::run` vouches for the rows.
+            unsafe { scan.run_alone::<S, C>(s, level, places, carry, scratch) };
+            return;
+        }
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
         let mut done = scan.positions.start;
         while done < scan.positions.end {
@@ -105,7 +111,7 @@ impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
 impl<E: Element> Scan<'_, E> {
     /// The step at `position` in the order of computation.
     #[inline(always)]
-    fn time(&self, position: usize) -> usize {
+    pub(crate) fn time(&self, position: usize) -> usize {
         if self.reverse { self.batch.steps() - 1 - position } else { position }
     }
 
@@ -136,7 +142,12 @@ impl<E: Element> Scan<'_, E> {
     }
 
     /// Computes the input half of the gate sums of the steps at `positions`.
-    fn input_sums(&self, level: Level, positions: Range<usize>, scratch: &mut Scratch<E>) {
+    pub(crate) fn input_sums(
+        &self,
+        level: Level,
+        positions: Range<usize>,
+        scratch: &mut Scratch<E>,
+    ) {
         let inputs = self.direction.w_ih.inputs;
         // One row that lies in one piece, such as a stream's, is used where it is.
         let single = positions.len() == 1 && self.alive(positions.start) == 1;
@@ -201,17 +212,18 @@ impl<E: Element> Scan<'_, E> {
             Some(keep) => unsafe { self.keep_step(keep, t, rows, carry) },
             None => core::ptr::null_mut(),
         };
+        let (h_prev, h_next, c) = carry.parts();
         let step = Step {
             w: &direction.w_hh,
             start: &direction.bias_hh,
             sums: &scratch.sums[row * direction.w_hh.width()..],
-            h_prev: &carry.h,
+            h_prev,
             h_stride: stride,
             h: match direction.w_hr {
                 Some(_) => &mut scratch.unprojected[..],
-                None => &mut carry.h_next[..],
+                None => &mut h_next[..],
             },
-            c: &mut carry.c,
+            c,
             rows,
             alone: self.is_alone(rows),
             blocks: self.blocks.clone(),
@@ -228,7 +240,7 @@ impl<E: Element> Scan<'_, E> {
                 start: zeros,
                 x: &scratch.unprojected,
                 x_stride: direction.units(),
-                out: &mut carry.h_next,
+                out: &mut *h_next,
                 rows,
                 alone: self.is_alone(rows),
                 blocks: 0..w_hr.blocks,
@@ -246,20 +258,20 @@ impl<E: Element> Scan<'_, E> {
         }
         let first = self.blocks.start * direction.w_hh.lanes;
         for b in 0..rows {
-            let h = &carry.h_next[b * stride + first..];
+            let h = &h_next[b * stride + first..];
             // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
             unsafe { self.output.write(t, self.rows.start + b, h) }
         }
         if let Some(member) = self.member {
             let lanes = direction.w_hh.lanes;
-            member.share(&mut carry.h_next, stride, rows, direction.w_hh.blocks, lanes);
+            member.share(h_next, stride, rows, direction.w_hh.blocks, lanes);
         }
         if position + 1 < self.batch.steps() {
             // Rows that end here keep their state in both buffers.
             let ended = self.alive(position + 1).min(rows) * stride..rows * stride;
-            carry.h[ended.clone()].copy_from_slice(&carry.h_next[ended]);
+            h_prev[ended.clone()].copy_from_slice(&h_next[ended]);
         }
-        core::mem::swap(&mut carry.h, &mut carry.h_next);
+        carry.turn();
         rows
     }
     /// Keeps the states that enter step `t` if they are wanted; returns where the cell's values of its `rows` go, if
@@ -308,7 +320,7 @@ impl<E: Element> Scan<'_, E> {
             if direction.w_hr.is_some() { 0..direction.h_stride() } else { units.clone() };
         for at in 0..rows {
             let b = self.rows.start + at;
-            let h = &carry.h[at * direction.h_stride() + h_units.start..];
+            let h = &carry.h()[at * direction.h_stride() + h_units.start..];
             // SAFETY: the caller's.
             unsafe {
                 keep.h.columns(h_units.start, h_units.len()).write(t, b, h);

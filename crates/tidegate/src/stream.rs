@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::carry::{Carry, Scratch};
 use crate::check::InitialState;
+use crate::dispatch::SingleStep;
 use crate::exchange::{Exchange, Member, Watch, share_of};
+use crate::kernel::alone::Ready;
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::Scan;
@@ -48,6 +50,15 @@ pub struct Stream<E = f32> {
     output: Vec<E>,
     /// Whether the next single step begins with the last units.
     backwards: bool,
+    /// The layers, ready for single steps; none if there are several sequences or projections.
+    ready: Vec<Ready<E>>,
+    /// How to run one.
+    run_single: SingleStep<E>,
+}
+
+#[cold]
+fn wrong_length(expected: usize, got: usize) -> Error {
+    Error::Shape { tensor: "x", expected: vec![expected], got: vec![got] }
 }
 
 /// What one thread of a stream works on.
@@ -88,10 +99,26 @@ impl<E: Element> Stream<E> {
             let outputs = batch * config.output_size();
             let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
             let (output, exchange) = (memory::zeros(outputs), Exchange::default());
+            let mut ready = Vec::new();
+            if batch == 1 && config.proj_size == 0 {
+                ready.extend(shared.directions.iter().map(Ready::new));
+            }
             let parts = vec![Part::new(&shared, batch)];
             let shared = shared.clone();
             let (holders, backwards) = (1, false);
-            Ok(Self { shared, batch, parts, holders, exchange, between, output, backwards })
+            let run_single = E::single_step(config.mode);
+            Ok(Self {
+                shared,
+                batch,
+                parts,
+                holders,
+                exchange,
+                between,
+                output,
+                backwards,
+                ready,
+                run_single,
+            })
         })
     }
 
@@ -131,12 +158,13 @@ impl<E: Element> Stream<E> {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` has another length; the state is unchanged then.
+    #[inline]
     pub fn step(&mut self, x: &[E]) -> Result<&[E], Error> {
         let expected = self.batch * self.shared.config.input_size;
         if x.len() != expected {
-            return Err(Error::Shape { tensor: "x", expected: vec![expected], got: vec![x.len()] });
+            return Err(wrong_length(expected, x.len()));
         }
-        if self.batch == 1 && self.parts.len() == 1 && self.shared.config.proj_size == 0 {
+        if !self.ready.is_empty() && self.parts.len() == 1 {
             self.single_step(x);
         } else {
             let mut output = core::mem::take(&mut self.output);
@@ -147,18 +175,24 @@ impl<E: Element> Stream<E> {
     }
 
     /// As `advance` for one step, for one sequence, one thread and no projection.
-    fn single_step(&mut self, x: &[E]) {
-        let Shared { config, level, directions, .. } = &*self.shared;
-        let mut below: Option<&Carry<E>> = None;
-        for (direction, carry) in directions.iter().zip(&mut self.parts[0].carries) {
-            let x = below.map_or(x, |below| &below.h[..config.hidden_size]);
-            let step = Single { direction, x, backwards: self.backwards };
-            step.run(config.mode, *level, carry);
-            below = Some(carry);
+    #[inline]
+    fn single_step<'a>(&'a mut self, mut x: &'a [E]) {
+        let (level, backwards) = (self.shared.level, self.backwards);
+        self.backwards = !backwards;
+        let Some((last, below)) = self.ready.split_last() else { return };
+        let mut carries = self.parts[0].carries.iter_mut();
+        // The layers below have no output beside their state.
+        for (ready, carry) in below.iter().zip(&mut carries) {
+            // SAFETY: `shared` has the direction, and parameters in use are not replaced.
+            let mut step = unsafe { Single::new(ready, x, &mut [], backwards) };
+            (self.run_single)(level, &mut step, carry);
+            x = &carry.h()[..self.shared.config.hidden_size];
         }
-        self.backwards = !self.backwards;
-        let h = below.map_or(&[][..], |last| &last.h);
-        self.output.copy_from_slice(&h[..config.hidden_size]);
+        if let Some(carry) = carries.next() {
+            // SAFETY: as above.
+            let mut step = unsafe { Single::new(last, x, &mut self.output, backwards) };
+            (self.run_single)(level, &mut step, carry);
+        }
     }
 
     /// Runs the steps of `x: [N, B, I]`, any `N`, and writes the last layer's output to

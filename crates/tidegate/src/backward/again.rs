@@ -61,8 +61,9 @@ impl<E: Element> BackCall<'_, E> {
         let (stride, units) = (packed.h_stride(), packed.units());
         let (carry, scratch) = (&mut task.forward.carry, &mut task.forward.scratch);
         carry.reserve(packed, config.mode, rows.len());
-        for (to, from, width) in [(&mut carry.h, h, stride), (&mut carry.h_next, h, stride)] {
-            to[..rows.len() * width].copy_from_slice(&from[rows.start * width..rows.end * width]);
+        let (now, next, _) = carry.parts();
+        for to in [now, next] {
+            to[..rows.len() * stride].copy_from_slice(&h[rows.start * stride..rows.end * stride]);
         }
         if config.mode.has_cell_state() {
             carry.c[..rows.len() * units].copy_from_slice(&c[rows.start * units..rows.end * units]);

@@ -16,12 +16,15 @@ use crate::Mode;
 pub(crate) trait List<T: Copy>: Copy + AsRef<[T]> + AsMut<[T]> {
     /// Number of entries.
     const LEN: usize;
+    /// A list of as many others.
+    type Of<U: Copy>: List<U>;
     /// A list with `value` everywhere.
     fn all(value: T) -> Self;
 }
 
 impl<T: Copy, const N: usize> List<T> for [T; N] {
     const LEN: usize = N;
+    type Of<U: Copy> = [U; N];
     #[inline(always)]
     fn all(value: T) -> Self {
         [value; N]

@@ -1,5 +1,6 @@
 //! Products and elementary functions, each written once for all instruction sets.
 
+pub(crate) mod alone;
 mod chains;
 pub(crate) mod math;
 pub(crate) mod outer;

@@ -23,6 +23,8 @@ pub(crate) struct Packed<E> {
     pub(crate) gates: usize,
     /// Units in a block.
     pub(crate) lanes: usize,
+    /// Number of units, without padding.
+    units: usize,
 }
 
 impl<E: Element> Packed<E> {
@@ -37,7 +39,7 @@ impl<E: Element> Packed<E> {
             false => Weights::Full(Layouts::new(Buffer::zeros(len))),
             true => Weights::Half(Layouts::new(Buffer::zeros(len))),
         };
-        let mut packed = Self { weights, blocks, inputs, gates, lanes };
+        let mut packed = Self { weights, blocks, inputs, gates, lanes, units };
         packed.set(weight);
         packed
     }
@@ -61,7 +63,7 @@ impl<E: Element> Packed<E> {
     pub(crate) fn zeros(outputs: usize, inputs: usize, lanes: usize) -> Self {
         let blocks = outputs.div_ceil(lanes);
         let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
-        Self { weights, blocks, inputs, gates: 1, lanes }
+        Self { weights, blocks, inputs, gates: 1, lanes, units: outputs }
     }
 
     /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
@@ -116,6 +118,11 @@ impl<E: Element> Packed<E> {
             Weights::Full(layouts) => layouts.len(),
             Weights::Half(layouts) => layouts.len(),
         }
+    }
+
+    /// Units in the last block, without padding.
+    pub(super) fn units_of_last(&self) -> usize {
+        self.units - self.blocks.saturating_sub(1) * self.lanes
     }
 
     /// Elements of one row of sums: `blocks * G * lanes`.

@@ -16,16 +16,6 @@ use super::tile::{Matrix, multiply, rows_at};
 use super::walk::{Rows, Tile, walk};
 use crate::cell::{Cell, List};
 
-/// What a row's input adds to its gate sums, for a step that computes it itself.
-pub(crate) struct Input<'a, E> {
-    /// `W_ih`, packed.
-    pub(crate) w: &'a Packed<E>,
-    /// The biases, `[w.width()]`.
-    pub(crate) start: &'a [E],
-    /// The input, `[I]`.
-    pub(crate) x: &'a [E],
-}
-
 /// One step of a cell for many rows.
 ///
 /// Rows of `h_prev` are `h_stride` long, rows of `h` and `c` are `blocks * lanes`: the padding is
@@ -58,18 +48,6 @@ pub(crate) struct Step<'a, E> {
 }
 
 impl<E: Element> Step<'_, E> {
-    /// Runs the step with cell `C` of a row alone from its `input`, whose products a block's recurrent
-    /// ones follow: both weights of the last blocks are near when the next step begins with them.
-    #[inline(always)]
-    pub(crate) fn run_from<S: Simd<E>, C: Cell>(self, s: S, input: Input<'_, E>) {
-        assert!(self.alone);
-        if const { E::BF16_WEIGHTS } && self.w.is_half() {
-            self.run_stored::<S, C, Half, false, true>(s, Some(input));
-        } else {
-            self.run_stored::<S, C, Full, false, true>(s, Some(input));
-        }
-    }
-
     /// Runs the step with cell `C`, and writes what backward needs if it is to `KEEP` it.
     ///
     /// # Safety
@@ -77,49 +55,36 @@ impl<E: Element> Step<'_, E> {
     #[inline(always)]
     pub(crate) unsafe fn run_keeping<S: Simd<E>, C: Cell, const KEEP: bool>(self, s: S) {
         if const { E::BF16_WEIGHTS } && self.w.is_half() {
-            self.run_stored::<S, C, Half, KEEP, false>(s, None);
+            self.run_stored::<S, C, Half, KEEP>(s);
         } else {
-            self.run_stored::<S, C, Full, KEEP, false>(s, None);
+            self.run_stored::<S, C, Full, KEEP>(s);
         }
     }
 
-    /// Runs the step with weights kept as `W` says; `WHOLE` if there is an `input`.
+    /// Runs the step with weights kept as `W` says.
     #[inline(always)]
-    fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const KEEP: bool, const WHOLE: bool>(
-        self,
-        s: S,
-        input: Option<Input<'_, E>>,
-    ) {
+    fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const KEEP: bool>(self, s: S) {
         let w = Matrix::new::<E, S, C::Gates<S::V>, W>(self.w, self.alone);
         let (rows, width) = (self.rows, w.width::<E, S, C::Gates<S::V>>());
         let states = <C::State<S::V> as List<S::V>>::LEN;
-        let units = w.blocks * S::LANES;
+        let units = w.blocks * S::BLOCK;
         assert_eq!(self.start.len(), width);
-        assert!(WHOLE || self.sums.len() >= rows * width);
+        assert!(self.sums.len() >= rows * width);
         assert!(self.h_stride >= w.inputs && self.h_prev.len() >= rows * self.h_stride);
         // A cell without projection reads its own units of `h_prev`, padding included.
         assert!(states > 1 || self.h_stride >= units);
         assert!(self.h.len() >= rows * units);
         assert!(self.c.len() >= (states - 1) * rows * units);
         assert!(self.blocks.end <= w.blocks);
-        assert!(rows == 1 || !self.alone);
-        let input = input.map(|Input { w: w_ih, start, x }| {
-            let w_ih = Matrix::new::<E, S, C::Gates<S::V>, W>(w_ih, true);
-            assert!(w_ih.blocks == w.blocks && start.len() == width && x.len() == w_ih.inputs);
-            InputTile { w: w_ih, start: start.as_ptr(), x: x.as_ptr() }
-        });
-        assert_eq!(input.is_some(), WHOLE);
-        let bytes = |w: Matrix<W::Item>| w.bytes::<E, S, C::Gates<S::V>>();
-        let all = bytes(w) + input.as_ref().map_or(0, |input| bytes(input.w));
-        let walked = Rows::new(rows, self.alone, all);
-        let mut tile = StepTile::<E, S, C, W::Item, W, KEEP, WHOLE> {
+        let walked = Rows::new(rows, self.alone, w.bytes::<E, S, C::Gates<S::V>>());
+        let mut tile = StepTile::<E, S, C, W::Item, W, KEEP, false> {
             s,
             w,
             width,
             units,
             start: self.start.as_ptr(),
             sums: self.sums.as_ptr(),
-            input,
+            input: InputTile { w, start: core::ptr::null(), x: core::ptr::null() },
             h_prev: self.h_prev.as_ptr(),
             h_stride: self.h_stride,
             h: self.h.as_mut_ptr(),
@@ -132,29 +97,33 @@ impl<E: Element> Step<'_, E> {
     }
 }
 
-/// [`Input`] by value.
-struct InputTile<E, T> {
-    w: Matrix<T>,
-    start: *const E,
-    x: *const E,
+/// What the input of the only row adds to its gate sums.
+#[derive(Copy, Clone)]
+pub(super) struct InputTile<E, T> {
+    /// `W_ih`.
+    pub(super) w: Matrix<T>,
+    /// The biases, `[w.width()]`.
+    pub(super) start: *const E,
+    /// The input, `[I]`.
+    pub(super) x: *const E,
 }
 
-/// [`Step`] by value.
-struct StepTile<E, S, C, T, W, const KEEP: bool, const WHOLE: bool> {
-    s: S,
-    w: Matrix<T>,
-    width: usize,
-    units: usize,
-    start: *const E,
-    sums: *const E,
-    // INVARIANT: there if the step is `WHOLE`.
-    input: Option<InputTile<E, T>>,
-    h_prev: *const E,
-    h_stride: usize,
-    h: *mut E,
-    c: *mut E,
-    saved: *mut E,
-    cell: PhantomData<(C, W)>,
+/// [`Step`] by value, or of a row alone whose `WHOLE` step begins with its input's products.
+pub(super) struct StepTile<E, S, C, T, W, const KEEP: bool, const WHOLE: bool> {
+    pub(super) s: S,
+    pub(super) w: Matrix<T>,
+    pub(super) width: usize,
+    pub(super) units: usize,
+    pub(super) start: *const E,
+    pub(super) sums: *const E,
+    /// Not used unless the step is `WHOLE`.
+    pub(super) input: InputTile<E, T>,
+    pub(super) h_prev: *const E,
+    pub(super) h_stride: usize,
+    pub(super) h: *mut E,
+    pub(super) c: *mut E,
+    pub(super) saved: *mut E,
+    pub(super) cell: PhantomData<(C, W)>,
 }
 
 impl<E, S, C, W, const KEEP: bool, const WHOLE: bool> StepTile<E, S, C, W::Item, W, KEEP, WHOLE>
@@ -174,16 +143,16 @@ where
         block: usize,
     ) -> [C::Gates<S::V>; N] {
         let s = self.s;
-        // SAFETY: the invariant; `Step::run_stored` checked the slices against the blocks.
+        // SAFETY: whoever made the tile checked everything against the blocks.
         unsafe {
-            let InputTile { w, start, x } = self.input.as_ref().unwrap_unchecked();
+            let InputTile { w, start, x } = self.input;
             let at = w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let [mut sums] =
-                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [*x], w.inputs);
+                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], w.inputs);
             for n in 0..N {
                 let gates = <C::Gates<S::V> as List<S::V>>::LEN;
                 for (gate, sum) in sums[n].as_mut().iter_mut().enumerate() {
-                    let at = ((block + n) * gates + gate) * S::LANES;
+                    let at = ((block + n) * gates + gate) * S::BLOCK;
                     *sum = s.add(s.load(start.add(at)), *sum);
                 }
             }
@@ -209,7 +178,7 @@ where
         let mut x = C::Gates::<S::V>::all(s.splat(E::ZERO));
         let mut h = products;
         for gate in 0..gates {
-            let at = (block * gates + gate) * S::LANES;
+            let at = (block * gates + gate) * S::BLOCK;
             // SAFETY: `Step::run_stored` checked both slices against the rows and blocks.
             unsafe {
                 let sum = match WHOLE {
@@ -221,7 +190,7 @@ where
                 h.as_mut()[gate] = s.add(start, products.as_ref()[gate]);
             }
         }
-        let unit = block * S::LANES;
+        let unit = block * S::BLOCK;
         let at = row * self.units + unit;
         let mut state = C::State::<S::V>::all(s.splat(E::ZERO));
         // SAFETY: `Step::run_stored` checked the slices that this cell's states need.
@@ -239,7 +208,7 @@ where
             if KEEP {
                 let values = <C::Saved<S::V> as List<S::V>>::LEN;
                 for value in 0..values {
-                    s.store(saved.as_ref()[value], self.saved.add(at * values + value * S::LANES));
+                    s.store(saved.as_ref()[value], self.saved.add(at * values + value * S::BLOCK));
                 }
             }
         }
@@ -256,6 +225,22 @@ where
 {
     const GATES: usize = <C::Gates<S::V> as List<S::V>>::LEN;
     const REGISTERS: usize = S::REGISTERS;
+    type Low = StepTile<E, S::Low, C, W::Item, W, KEEP, WHOLE>;
+    const LOW: bool = S::Low::LANES < S::LANES;
+    const LOW_OF_MANY: bool = false;
+
+    #[inline(always)]
+    fn is_low(&self, block: usize) -> bool {
+        self.w.is_low::<E, S>(block)
+    }
+
+    #[inline(always)]
+    fn low(&self) -> Self::Low {
+        let Self { w, width, units, start, sums, input, .. } = *self;
+        let Self { h_prev, h_stride, h, c, saved, cell, .. } = *self;
+        let s = self.s.low();
+        StepTile { s, w, width, units, start, sums, input, h_prev, h_stride, h, c, saved, cell }
+    }
 
     #[inline(always)]
     unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
@@ -263,7 +248,7 @@ where
         row: usize,
         block: usize,
     ) {
-        // SAFETY: `Step::run_stored` checked every slice against the rows and blocks.
+        // SAFETY: whoever made the tile checked everything against the rows and blocks.
         unsafe {
             let input = match WHOLE {
                 true => self.input_sums::<N, Q, AHEAD>(block),

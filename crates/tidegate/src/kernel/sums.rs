@@ -108,6 +108,20 @@ where
 {
     const GATES: usize = L::LEN;
     const REGISTERS: usize = S::REGISTERS;
+    type Low = SumsTile<E, S::Low, L::Of<<S::Low as Simd<E>>::V>, W::Item, W>;
+    const LOW: bool = Self::LOW_OF_MANY;
+    const LOW_OF_MANY: bool = S::Low::LANES < S::LANES;
+
+    #[inline(always)]
+    fn is_low(&self, block: usize) -> bool {
+        self.w.is_low::<E, S>(block)
+    }
+
+    #[inline(always)]
+    fn low(&self) -> Self::Low {
+        let Self { s, w, width, start, x, x_stride, out, .. } = *self;
+        SumsTile { s: s.low(), w, width, start, x, x_stride, out, list: PhantomData }
+    }
 
     #[inline(always)]
     unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
@@ -115,7 +129,7 @@ where
         row: usize,
         block: usize,
     ) {
-        let (s, vectors) = (self.s, L::LEN * S::LANES);
+        let (s, vectors) = (self.s, L::LEN * S::BLOCK);
         // SAFETY: `Sums::run_list` checked every slice against the rows and blocks.
         unsafe {
             let w = self.w.blocks_at::<E, S, L, N>(block);
@@ -126,7 +140,7 @@ where
                 let out = self.out.add((row + r) * self.width + block * vectors);
                 for n in 0..N {
                     for gate in 0..L::LEN {
-                        let at = n * vectors + gate * S::LANES;
+                        let at = n * vectors + gate * S::BLOCK;
                         let sum = s.add(s.load(start.add(at)), products[r][n].as_ref()[gate]);
                         s.store(sum, out.add(at));
                     }

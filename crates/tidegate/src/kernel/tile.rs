@@ -32,6 +32,53 @@ pub(super) struct Matrix<T> {
     pub(super) inputs: usize,
     /// Number of blocks of units.
     pub(super) blocks: usize,
+    /// Units in the last block.
+    last: usize,
+}
+
+/// What a matrix is packed for: gates, units in a block, bytes of an item.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(super) struct Form(u64);
+
+impl Form {
+    /// A number, which takes one comparison.
+    #[inline(always)]
+    pub(super) const fn new(gates: usize, lanes: usize, item: usize) -> Self {
+        Self((gates << 16 | lanes << 8 | item) as u64)
+    }
+}
+
+/// A matrix for a row alone, checked but for its [`Form`].
+#[derive(Copy, Clone, Debug)]
+pub(super) struct AnyMatrix {
+    data: *const u8,
+    inputs: usize,
+    blocks: usize,
+    last: usize,
+}
+
+impl AnyMatrix {
+    /// The matrix `w`, which must be kept as `W` says, and its form.
+    pub(super) fn new<E: Element, W: Stored<E>>(w: &Packed<E>) -> (Self, Form) {
+        let data = w.for_rows::<W>(true);
+        assert_eq!(data.len(), w.len());
+        let (inputs, blocks, last) = (w.inputs, w.blocks, w.units_of_last());
+        let form = Form::new(w.gates, w.lanes, size_of::<W::Item>());
+        (Self { data: data.as_ptr().cast(), inputs, blocks, last }, form)
+    }
+
+    /// Number of inputs.
+    #[inline(always)]
+    pub(super) fn inputs(self) -> usize {
+        self.inputs
+    }
+
+    /// The matrix, which must have the form for items `T`.
+    #[inline(always)]
+    pub(super) fn of<T>(self) -> Matrix<T> {
+        let Self { data, inputs, blocks, last } = self;
+        Matrix { data: data.cast(), inputs, blocks, last }
+    }
 }
 
 impl<T: Copy> Matrix<T> {
@@ -45,10 +92,11 @@ impl<T: Copy> Matrix<T> {
         L: List<S::V>,
         W: Stored<E, Item = T>,
     {
-        assert_eq!((w.gates, w.lanes), (L::LEN, S::LANES));
+        assert_eq!((w.gates, w.lanes), (L::LEN, S::BLOCK));
         let data = w.for_rows::<W>(alone);
         assert_eq!(data.len(), w.len());
-        Self { data: data.as_ptr(), inputs: w.inputs, blocks: w.blocks }
+        let last = w.units_of_last();
+        Self { data: data.as_ptr(), inputs: w.inputs, blocks: w.blocks, last }
     }
 
     /// Bytes of the weights.
@@ -57,10 +105,16 @@ impl<T: Copy> Matrix<T> {
         self.width::<E, S, L>() * self.inputs * size_of::<T>()
     }
 
+    /// Whether the units of `block` fit into the vectors of [`Simd::low`].
+    #[inline(always)]
+    pub(super) fn is_low<E: Element, S: Simd<E>>(self, block: usize) -> bool {
+        block + 1 == self.blocks && self.last <= S::Low::LANES
+    }
+
     /// Elements of one row of sums.
     #[inline(always)]
     pub(super) fn width<E: Element, S: Simd<E>, L: List<S::V>>(self) -> usize {
-        self.blocks * (L::LEN * S::LANES)
+        self.blocks * (L::LEN * S::BLOCK)
     }
 
     /// Where `N` blocks from `block` on begin.
@@ -77,7 +131,7 @@ impl<T: Copy> Matrix<T> {
         let mut at = [self.data; N];
         for n in 0..N {
             // SAFETY: `new` compared the length; the caller vouches for the blocks.
-            at[n] = unsafe { at[n].add((block + n) * self.inputs * (L::LEN * S::LANES)) };
+            at[n] = unsafe { at[n].add((block + n) * self.inputs * (L::LEN * S::BLOCK)) };
         }
         at
     }
@@ -104,7 +158,7 @@ pub(super) unsafe fn rows_at<E, const R: usize>(
 /// Sums of the products of all inputs, `[row][block][gate]`: of [`CHAINS`] chains, of which `Q` are computed side by side.
 ///
 /// # Safety
-/// `w[n]` must be readable for `inputs * G * LANES` elements, `x[r]` for `inputs`.
+/// `w[n]` must be readable for `inputs * G * BLOCK` elements, `x[r]` for `inputs`.
 #[inline(always)]
 pub(super) unsafe fn multiply<
     E,
@@ -254,8 +308,8 @@ unsafe fn multiply_one<E, S, L, W, const R: usize, const N: usize, const AHEAD: 
 {
     for n in 0..N {
         for gate in 0..L::LEN {
-            let from = w[n].wrapping_add((at * L::LEN + gate) * S::LANES);
-            if AHEAD && (gate * S::LANES * size_of::<W::Item>()).is_multiple_of(LINE_BYTES) {
+            let from = w[n].wrapping_add((at * L::LEN + gate) * S::BLOCK);
+            if AHEAD && (gate * S::BLOCK * size_of::<W::Item>()).is_multiple_of(LINE_BYTES) {
                 s.prefetch(from.wrapping_byte_add(AHEAD_BYTES).cast());
             }
             // SAFETY: the caller's.

@@ -13,6 +13,18 @@ pub(super) trait Tile {
     const GATES: usize;
     /// Number of vector registers.
     const REGISTERS: usize;
+    /// The same work on the lower lanes of vectors alone.
+    type Low: Tile;
+    /// Whether that takes less time.
+    const LOW: bool;
+    /// Whether it does for many rows, and often enough to compile it for them.
+    const LOW_OF_MANY: bool;
+
+    /// Whether the lower lanes hold all units of a block.
+    fn is_low(&self, block: usize) -> bool;
+
+    /// The tile for such a block.
+    fn low(&self) -> Self::Low;
 
     /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side, and
     /// asks for weights `AHEAD` of their use if so.
@@ -115,9 +127,11 @@ pub(super) unsafe fn walk<T: Tile>(
 #[inline(always)]
 unsafe fn walk_many<T: Tile>(tile: &mut T, rows: usize, blocks: Range<usize>, backwards: bool) {
     let side = const { side_of_many(T::GATES, T::REGISTERS) };
-    for (side, block) in groups(blocks, side, backwards) {
-        // SAFETY: the caller's; the groups are parts of the blocks.
-        unsafe {
+    let low = T::LOW_OF_MANY && !blocks.is_empty() && tile.is_low(blocks.end - 1);
+    let whole = blocks.start..blocks.end - usize::from(low);
+    // SAFETY: the caller's; the groups are parts of the blocks.
+    unsafe {
+        for (side, block) in groups(whole.clone(), side, backwards) {
             match side {
                 4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
                     column::<T, 4>(tile, rows, block);
@@ -127,6 +141,9 @@ unsafe fn walk_many<T: Tile>(tile: &mut T, rows: usize, blocks: Range<usize>, ba
                 }
                 _ => column::<T, 1>(tile, rows, block),
             }
+        }
+        if low {
+            column::<_, 1>(&mut tile.low(), rows, whole.end);
         }
     }
 }
@@ -151,6 +168,9 @@ unsafe fn walk_one<T: Tile, const AHEAD: bool>(
                 }
                 2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } => {
                     single_row::<T, 2, AHEAD>(tile, block);
+                }
+                _ if T::LOW && tile.is_low(block) => {
+                    single_row::<_, 1, AHEAD>(&mut tile.low(), block);
                 }
                 _ => single_row::<T, 1, AHEAD>(tile, block),
             }
