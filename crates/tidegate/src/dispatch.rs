@@ -6,8 +6,8 @@ use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
 use crate::cell::{Cell, Visitor, visit};
+use crate::kernel::alone::{Alone, Ready};
 use crate::scan::{Loop, Scan};
-use crate::single::{OneStep, Single};
 use crate::{Element, Mode};
 
 /// A scan with all it needs: chooses the cell, then the instruction set.
@@ -42,22 +42,22 @@ impl<E: Element> Visitor for Dispatch<'_, E> {
     }
 }
 
-/// A single step of one cell at one level.
+/// Runs steps of a row alone of one cell: [`Ready::run`].
 ///
-/// By reference, so that what a call has just written is not copied with wider loads than it was stored with: the
-/// processor would wait for all stores before, the state of the last step among them.
-pub(crate) type SingleStep<E> = fn(Level, &mut Single<'_, E>, &mut Carry<E>);
+/// What they are by reference, so that what a call has just written is not copied with wider loads than it was stored
+/// with: the processor would wait for all stores before, the state of the last step among them.
+pub(crate) type RunAlone<E> = unsafe fn(&Ready<E>, Level, &Alone<E>, &mut Carry<E>);
 
-/// The single step of the cell of `mode`: chosen once, as choosing takes as long as some of a small cell's arithmetic.
-pub(crate) fn single_step<E: Element>(mode: Mode) -> SingleStep<E> {
-    visit(mode, SingleVisitor(PhantomData))
+/// That of the cell of `mode`: choosing takes as long as some of a small cell's arithmetic.
+pub(crate) fn run_alone<E: Element>(mode: Mode) -> RunAlone<E> {
+    visit(mode, AloneVisitor(PhantomData))
 }
 
-struct SingleVisitor<E>(PhantomData<E>);
+struct AloneVisitor<E>(PhantomData<E>);
 
-impl<E: Element> Visitor for SingleVisitor<E> {
-    type Output = SingleStep<E>;
-    fn visit<C: Cell>(self) -> SingleStep<E> {
-        |level, step, carry| E::run(level, OneStep { step, carry, cell: PhantomData::<C> })
+impl<E: Element> Visitor for AloneVisitor<E> {
+    type Output = RunAlone<E>;
+    fn visit<C: Cell>(self) -> RunAlone<E> {
+        Ready::run::<C>
     }
 }

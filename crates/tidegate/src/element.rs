@@ -1,6 +1,6 @@
 use crate::Mode;
 use crate::backward::BackWork;
-use crate::dispatch::{self, Dispatch, SingleStep};
+use crate::dispatch::{self, Dispatch, RunAlone};
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///
@@ -13,10 +13,10 @@ pub trait Element: tidegate_simd::Element {
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
 
-    /// The single step of one row with the cell of `mode`.
+    /// What runs steps of a row alone with the cell of `mode`.
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn single_step(mode: Mode) -> SingleStep<Self>;
+    fn run_alone(mode: Mode) -> RunAlone<Self>;
 
     /// Runs a part of the way back.
     #[doc(hidden)]
@@ -28,8 +28,8 @@ impl Element for f32 {
         work.run();
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn single_step(mode: Mode) -> SingleStep<Self> {
-        dispatch::single_step(mode)
+    fn run_alone(mode: Mode) -> RunAlone<Self> {
+        dispatch::run_alone(mode)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();
@@ -41,8 +41,8 @@ impl Element for f64 {
         work.run();
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn single_step(mode: Mode) -> SingleStep<Self> {
-        dispatch::single_step(mode)
+    fn run_alone(mode: Mode) -> RunAlone<Self> {
+        dispatch::run_alone(mode)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();

@@ -69,7 +69,11 @@ impl<E: Element> Scan<'_, E> {
         scratch: &mut Scratch<E>,
     ) {
         scratch.reserve(self.direction, &self.batch, self.rows.len());
-        E::dispatch(Dispatch { mode, level, scan: self, carry, scratch });
+        match self.row_alone() {
+            // SAFETY: the caller's.
+            Some(output) => unsafe { self.run_alone(mode, level, output, carry, scratch) },
+            None => E::dispatch(Dispatch { mode, level, scan: self, carry, scratch }),
+        }
     }
 }
 
@@ -86,14 +90,8 @@ impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "passes the promise of the caller of `Scan::run` on")]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { scan, level, carry, scratch, .. } = self;
-        if !KEEP && let Some(places) = scan.row_alone() {
-            // SAFETY: the caller of `Scan::run` vouches for the rows.
-            unsafe { scan.run_alone::<S, C>(s, level, places, carry, scratch) };
-            return;
-        }
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
         let mut done = scan.positions.start;
         while done < scan.positions.end {

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::carry::{Carry, Scratch};
 use crate::check::InitialState;
-use crate::dispatch::SingleStep;
+use crate::dispatch::RunAlone;
 use crate::exchange::{Exchange, Member, Watch, share_of};
-use crate::kernel::alone::Ready;
+use crate::kernel::alone::{Alone, Ready};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::Scan;
-use crate::single::Single;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, memory, threads};
 
@@ -53,7 +52,7 @@ pub struct Stream<E = f32> {
     /// The layers, ready for single steps; none if there are several sequences or projections.
     ready: Vec<Ready<E>>,
     /// How to run one.
-    run_single: SingleStep<E>,
+    run_alone: RunAlone<E>,
 }
 
 #[cold]
@@ -106,7 +105,7 @@ impl<E: Element> Stream<E> {
             let parts = vec![Part::new(&shared, batch)];
             let shared = shared.clone();
             let (holders, backwards) = (1, false);
-            let run_single = E::single_step(config.mode);
+            let run_alone = E::run_alone(config.mode);
             Ok(Self {
                 shared,
                 batch,
@@ -117,7 +116,7 @@ impl<E: Element> Stream<E> {
                 output,
                 backwards,
                 ready,
-                run_single,
+                run_alone,
             })
         })
     }
@@ -183,15 +182,15 @@ impl<E: Element> Stream<E> {
         let mut carries = self.parts[0].carries.iter_mut();
         // The layers below have no output beside their state.
         for (ready, carry) in below.iter().zip(&mut carries) {
-            // SAFETY: `shared` has the direction, and parameters in use are not replaced.
-            let mut step = unsafe { Single::new(ready, x, &mut [], backwards) };
-            (self.run_single)(level, &mut step, carry);
+            let step = Alone::step(ready, x, &mut [], backwards);
+            // SAFETY: `shared` has the direction, and parameters in use are not replaced; input and output are there.
+            unsafe { (self.run_alone)(ready, level, &step, carry) }
             x = &carry.h()[..self.shared.config.hidden_size];
         }
         if let Some(carry) = carries.next() {
+            let step = Alone::step(last, x, &mut self.output, backwards);
             // SAFETY: as above.
-            let mut step = unsafe { Single::new(last, x, &mut self.output, backwards) };
-            (self.run_single)(level, &mut step, carry);
+            unsafe { (self.run_alone)(last, level, &step, carry) }
         }
     }
 

@@ -7,7 +7,7 @@
 
 use core::marker::PhantomData;
 
-use tidegate_simd::Simd;
+use tidegate_simd::{Kernel, Level, Simd};
 
 use super::step::{InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
@@ -78,6 +78,17 @@ pub(crate) struct Places<E> {
     pub(crate) len: usize,
 }
 
+impl<E: Element> Alone<E> {
+    /// One step from the input `x: [I]`; `h` goes to `output: [H]` beside the carry, or nowhere if that is empty.
+    #[inline(always)]
+    pub(crate) fn step(ready: &Ready<E>, x: &[E], output: &mut [E], backwards: bool) -> Self {
+        assert!(x.len() == ready.w_ih.inputs());
+        let output = Places { first: output.as_mut_ptr(), stride: 0, len: output.len() };
+        let source = Source::Inputs { first: x.as_ptr(), stride: 0 };
+        Self { source, output, steps: 1, backwards }
+    }
+}
+
 impl<E: Element> Ready<E> {
     /// The weights of `direction`, which has no projection.
     pub(crate) fn new(direction: &Direction<E>) -> Self {
@@ -95,48 +106,29 @@ impl<E: Element> Ready<E> {
         Self { w_ih, w_hh, form, bytes, bias: bias.as_ptr(), bias_hh: bias_hh.as_ptr(), half }
     }
 
-    /// Number of inputs.
-    #[inline(always)]
-    pub(crate) fn inputs(&self) -> usize {
-        self.w_ih.inputs()
-    }
-
     /// Bytes of both matrices.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes[0] + self.bytes[1]
     }
 
-    /// Runs steps of cell `C` from the state in `carry`, and leaves the last one's there.
+    /// Runs `steps` of cell `C` at `level` from the state in `carry`, and leaves the last one's there.
     ///
     /// # Safety
     /// The direction must be there as it was; every step's input must be readable and its output writable.
-    #[inline(always)]
-    pub(crate) unsafe fn run<S: Simd<E>, C: Cell>(
-        &self,
-        s: S,
-        steps: Alone<E>,
-        carry: &mut Carry<E>,
-    ) {
-        // SAFETY: the caller's.
-        unsafe {
-            match (const { E::BF16_WEIGHTS } && self.half, &steps.source) {
-                (false, Source::Sums(_)) => self.run_stored::<S, C, Full, false>(s, steps, carry),
-                (false, _) => self.run_stored::<S, C, Full, true>(s, steps, carry),
-                (true, Source::Sums(_)) => self.run_stored::<S, C, Half, false>(s, steps, carry),
-                (true, _) => self.run_stored::<S, C, Half, true>(s, steps, carry),
-            }
-        }
+    pub(crate) unsafe fn run<C: Cell>(&self, level: Level, steps: &Alone<E>, carry: &mut Carry<E>) {
+        E::run(level, Run { ready: self, steps, carry, cell: PhantomData::<C> });
     }
 
-    /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`.
+    /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`. There is but one if it is to run
+    /// `ONCE`: what a loop computes before its first turn takes a fifth of a small step.
     ///
     /// # Safety
     /// As [`run`](Self::run).
     #[inline(always)]
-    unsafe fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool>(
+    unsafe fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool, const ONCE: bool>(
         &self,
         s: S,
-        Alone { source, output, steps, mut backwards }: Alone<E>,
+        &Alone { ref source, output, steps, mut backwards }: &Alone<E>,
         carry: &mut Carry<E>,
     ) {
         let gates = <C::Gates<S::V> as List<S::V>>::LEN;
@@ -148,7 +140,7 @@ impl<E: Element> Ready<E> {
         assert!(h.len() >= units && next.len() >= units && c.len() >= (states - 1) * units);
         assert!(output.len <= units);
         let bytes = self.bytes[1] + if WHOLE { self.bytes[0] } else { 0 };
-        let (sums, x, x_stride) = match source {
+        let (sums, x, x_stride) = match *source {
             Source::Sums(sums) => (sums, core::ptr::null(), 0),
             Source::Inputs { first, stride } => (core::ptr::null(), first, stride),
         };
@@ -170,6 +162,7 @@ impl<E: Element> Ready<E> {
             cell: PhantomData,
         };
         let (walked, mut to) = (Rows::new(1, true, bytes), output.first);
+        let steps = if ONCE { 1 } else { steps };
         for _ in 0..steps {
             // SAFETY: the invariant, and the states were just compared with the blocks; the caller vouches for the
             // rest.
@@ -186,6 +179,44 @@ impl<E: Element> Ready<E> {
         }
         if steps % 2 == 1 {
             carry.turn();
+        }
+    }
+}
+
+/// [`Ready::run`], compiled for one cell and one instruction set.
+struct Run<'a, E, C> {
+    // INVARIANT: as `Ready::run` wants it.
+    ready: &'a Ready<E>,
+    steps: &'a Alone<E>,
+    carry: &'a mut Carry<E>,
+    cell: PhantomData<C>,
+}
+
+impl<E: Element, C: Cell> Kernel<E> for Run<'_, E, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd<E>>(self, s: S) {
+        let Self { ready, steps, carry, .. } = self;
+        // SAFETY: the invariant.
+        unsafe {
+            match (const { E::BF16_WEIGHTS } && ready.half, &steps.source, steps.steps) {
+                (false, Source::Inputs { .. }, 1) => {
+                    ready.run_stored::<S, C, Full, true, true>(s, steps, carry);
+                }
+                (false, Source::Inputs { .. }, _) => {
+                    ready.run_stored::<S, C, Full, true, false>(s, steps, carry);
+                }
+                (false, Source::Sums(_), _) => {
+                    ready.run_stored::<S, C, Full, false, false>(s, steps, carry);
+                }
+                (true, Source::Inputs { .. }, _) => {
+                    ready.run_stored::<S, C, Half, true, false>(s, steps, carry);
+                }
+                (true, Source::Sums(_), _) => {
+                    ready.run_stored::<S, C, Half, false, false>(s, steps, carry);
+                }
+            }
         }
     }
 }
