@@ -152,6 +152,7 @@ impl Roll {
             if start.elapsed() > patience {
                 self.decide(GIVEN_UP);
             }
+            std::thread::yield_now(); // to one that was woken on this core, which then leaves it
         }
     }
 
