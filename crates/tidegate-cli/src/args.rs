@@ -56,8 +56,9 @@ Example:
 
 const BENCH_HELP: &str = "\
 The limit is what this machine's cores could do at best, measured at the start: the multiply-adds, \
-the reading of the weights once a step, the sigmoids and the hyperbolic tangents. Times are medians \
-in microseconds of a call; GFLOP/s counts two operations for a multiply-add of the matrix products.
+the reading of the weights once a step, the sigmoids and the hyperbolic tangents. It is scaled by the \
+machine's pace between the rounds of a row, as others may share the machine. Times are medians in microseconds of \
+a call; GFLOP/s counts two operations for a multiply-add of the matrix products.
 
 Examples:
   tidegate bench --filter step

@@ -12,6 +12,7 @@
 //!   `{"calls": K, "lengths": [..], "limit_us": .., "level": ".."}`, with as many calls a round as take
 //!   about `seconds`.
 //! - `go`: runs one round and replies with the seconds of one call.
+//! - `pace`: replies how many times as long as when the limit was measured the machine takes now.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -73,6 +74,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
                 job.round(1)?; // what others have displaced from the caches comes back
                 (job.round(*calls)? / *calls as f64).to_string()
             }
+            ("pace", _) => limit.pace().to_string(),
             ("go", None) => return Err("`go` before a row".into()),
             (request, _) => {
                 let request: Request = serde_json::from_str(request)?;
