@@ -93,9 +93,8 @@ def _forget(key: tuple, numbers: int) -> None:
 
 def packed_of(config: Config, weights):
     """Our layer for these weights, which compares its copy of them in every call, their addresses, and what is there."""
-    contiguous = [weight if weight.is_contiguous() else weight.contiguous() for weight in weights]
-    addresses = [weight.data_ptr() for weight in contiguous]
-    key = (config, *[weight.data_ptr() for weight in weights])
+    addresses = [weight.data_ptr() for weight in weights]
+    key = (config, *addresses)
     found = _layers.get(key)
     if found is None:
         packed = Packed(config, _spare.pop(config, None) or _core.Layer(*config))
@@ -105,7 +104,10 @@ def packed_of(config: Config, weights):
         _layers[key] = found = packed, end
         if len(_layers) > MOST_LAYERS:
             _layers.popitem(last=False)[1][1].detach()
-    return found[0], addresses, contiguous
+    if all(map(Tensor.is_contiguous, weights)):
+        return found[0], addresses, weights
+    contiguous = [weight.contiguous() for weight in weights]
+    return found[0], [weight.data_ptr() for weight in contiguous], contiguous
 
 
 def _described(tensor: Tensor):
