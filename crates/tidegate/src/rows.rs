@@ -103,9 +103,7 @@ impl<'a> Layout<'a> {
             Time::Offsets(offsets) => (offsets[t] as isize + b) * self.row,
         }
     }
-}
 
-impl Layout<'_> {
     /// Elements from a row to that of the same sequence a step later, if that is the same for all steps.
     fn stride(&self) -> Option<isize> {
         match self.time {

@@ -1,13 +1,17 @@
-//! A scan of a row alone with nothing to do between its steps.
-#![allow(unsafe_code, reason = "passes the promise of the caller of `Scan::run` on")]
+//! A row alone with nothing to do between its steps: a scan of it, or the next step of a stream.
+#![allow(unsafe_code, reason = "the kernel reads and writes rows through pointers")]
+
+use std::sync::Arc;
 
 use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
+use crate::dispatch::RunAlone;
 use crate::kernel::alone::{Alone, Places, Ready, Source};
+use crate::rnn::Shared;
 use crate::rows::Batch;
 use crate::scan::{Scan, chunk_rows};
-use crate::{Element, Mode};
+use crate::{Element, Mode, memory};
 
 /// Bytes of both weights up to which every step of a scan computes the products of its input, in the time that it would
 /// wait for its activations. Larger ones are read once for many steps. 20 units of an LSTM (20 KB) took 0.69 of the
@@ -25,7 +29,12 @@ impl<E: Element> Scan<'_, E> {
         }
         let t = self.time(self.positions.start);
         let (first, stride, len) = self.output.steps(t, self.rows.start)?;
-        Some(Places { first, stride: if self.reverse { -stride } else { stride }, len })
+        Some(Places { first, stride: self.onwards(stride), len })
+    }
+
+    /// Elements to the next computed step's row, of `stride` to that of the next in time.
+    fn onwards(&self, stride: isize) -> isize {
+        if self.reverse { -stride } else { stride }
     }
 
     /// Runs the scan of a [`row_alone`](Self::row_alone).
@@ -53,9 +62,7 @@ impl<E: Element> Scan<'_, E> {
         for start in all.clone().step_by(most) {
             let positions = start..(start + most).min(all.end);
             let source = match inputs {
-                Some((first, stride)) => {
-                    Source::Inputs { first, stride: if self.reverse { -stride } else { stride } }
-                }
+                Some((first, stride)) => Source::Inputs { first, stride: self.onwards(stride) },
                 None => {
                     self.input_sums(level, positions.clone(), scratch);
                     Source::Sums(scratch.sums.as_ptr())
@@ -67,6 +74,57 @@ impl<E: Element> Scan<'_, E> {
             // its steps, the sums were computed for as many.
             unsafe { run(&ready, level, &steps, carry) }
             output.first = output.first.wrapping_offset(output.stride * most as isize);
+        }
+    }
+}
+
+/// The layers of a stream of one sequence without projection, ready for single steps on one thread.
+#[derive(Clone, Debug)]
+pub(crate) struct SingleSteps<E> {
+    // INVARIANT: made of the directions of `shared`, whose parameters are not replaced while somebody else has it.
+    ready: Vec<Ready<E>>,
+    shared: Arc<Shared<E>>,
+    run: RunAlone<E>,
+    /// Whether the next step begins with the last units: with the weights that the one before it read last.
+    backwards: bool,
+}
+
+impl<E: Element> SingleSteps<E> {
+    /// Those of a stream of `batch` sequences, if it can have them. Only inside of [`memory::or_error`].
+    pub(crate) fn new(shared: &Arc<Shared<E>>, batch: usize) -> Option<Self> {
+        if batch != 1 || shared.config.proj_size > 0 {
+            return None;
+        }
+        let mut ready = memory::with_capacity(shared.directions.len());
+        ready.extend(shared.directions.iter().map(Ready::new));
+        let run = E::run_alone(shared.config.mode);
+        Some(Self { ready, shared: shared.clone(), run, backwards: false })
+    }
+
+    /// Runs the step from the input `x: [I]` and the states in `carries`, one a layer; the last layer's `h` goes to
+    /// `output: [H]` too.
+    #[inline]
+    pub(crate) fn run<'a>(
+        &mut self,
+        mut x: &'a [E],
+        carries: &'a mut [Carry<E>],
+        output: &mut [E],
+    ) {
+        let (level, backwards) = (self.shared.level, self.backwards);
+        self.backwards = !backwards;
+        let Some((last, below)) = self.ready.split_last() else { return };
+        let mut carries = carries.iter_mut();
+        // The layers below have no output beside their state.
+        for (ready, carry) in below.iter().zip(&mut carries) {
+            let step = Alone::step(ready, x, &mut [], backwards);
+            // SAFETY: the invariant; input and output are there.
+            unsafe { (self.run)(ready, level, &step, carry) }
+            x = &carry.h()[..self.shared.config.hidden_size];
+        }
+        if let Some(carry) = carries.next() {
+            let step = Alone::step(last, x, output, backwards);
+            // SAFETY: as above.
+            unsafe { (self.run)(last, level, &step, carry) }
         }
     }
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::carry::{Carry, Scratch};
 use crate::check::InitialState;
-use crate::dispatch::RunAlone;
 use crate::exchange::{Exchange, Member, Watch, share_of};
-use crate::kernel::alone::{Alone, Ready};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::scan::Scan;
+use crate::single::SingleSteps;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, memory, threads};
 
@@ -47,17 +46,8 @@ pub struct Stream<E = f32> {
     between: [Buffer<E>; 2],
     /// The last layer's output of one step, `[B, P]`.
     output: Vec<E>,
-    /// Whether the next single step begins with the last units.
-    backwards: bool,
-    /// The layers, ready for single steps; none if there are several sequences or projections.
-    ready: Vec<Ready<E>>,
-    /// How to run one.
-    run_alone: RunAlone<E>,
-}
-
-#[cold]
-fn wrong_length(expected: usize, got: usize) -> Error {
-    Error::Shape { tensor: "x", expected: vec![expected], got: vec![got] }
+    /// The shorter way of a step of one sequence on one thread.
+    single: Option<SingleSteps<E>>,
 }
 
 /// What one thread of a stream works on.
@@ -98,26 +88,10 @@ impl<E: Element> Stream<E> {
             let outputs = batch * config.output_size();
             let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
             let (output, exchange) = (memory::zeros(outputs), Exchange::default());
-            let mut ready = Vec::new();
-            if batch == 1 && config.proj_size == 0 {
-                ready.extend(shared.directions.iter().map(Ready::new));
-            }
-            let parts = vec![Part::new(&shared, batch)];
+            let single = SingleSteps::new(&shared, batch);
+            let (parts, holders) = (vec![Part::new(&shared, batch)], 1);
             let shared = shared.clone();
-            let (holders, backwards) = (1, false);
-            let run_alone = E::run_alone(config.mode);
-            Ok(Self {
-                shared,
-                batch,
-                parts,
-                holders,
-                exchange,
-                between,
-                output,
-                backwards,
-                ready,
-                run_alone,
-            })
+            Ok(Self { shared, batch, parts, holders, exchange, between, output, single })
         })
     }
 
@@ -163,35 +137,15 @@ impl<E: Element> Stream<E> {
         if x.len() != expected {
             return Err(wrong_length(expected, x.len()));
         }
-        if !self.ready.is_empty() && self.parts.len() == 1 {
-            self.single_step(x);
-        } else {
-            let mut output = core::mem::take(&mut self.output);
-            self.advance(1, x, &mut output);
-            self.output = output;
+        match (&mut self.single, &mut self.parts[..]) {
+            (Some(single), [part]) => single.run(x, &mut part.carries, &mut self.output),
+            _ => {
+                let mut output = core::mem::take(&mut self.output);
+                self.advance(1, x, &mut output);
+                self.output = output;
+            }
         }
         Ok(&self.output)
-    }
-
-    /// As `advance` for one step, for one sequence, one thread and no projection.
-    #[inline]
-    fn single_step<'a>(&'a mut self, mut x: &'a [E]) {
-        let (level, backwards) = (self.shared.level, self.backwards);
-        self.backwards = !backwards;
-        let Some((last, below)) = self.ready.split_last() else { return };
-        let mut carries = self.parts[0].carries.iter_mut();
-        // The layers below have no output beside their state.
-        for (ready, carry) in below.iter().zip(&mut carries) {
-            let step = Alone::step(ready, x, &mut [], backwards);
-            // SAFETY: `shared` has the direction, and parameters in use are not replaced; input and output are there.
-            unsafe { (self.run_alone)(ready, level, &step, carry) }
-            x = &carry.h()[..self.shared.config.hidden_size];
-        }
-        if let Some(carry) = carries.next() {
-            let step = Alone::step(last, x, &mut self.output, backwards);
-            // SAFETY: as above.
-            unsafe { (self.run_alone)(last, level, &step, carry) }
-        }
     }
 
     /// Runs the steps of `x: [N, B, I]`, any `N`, and writes the last layer's output to
@@ -428,6 +382,11 @@ impl<E: Element> Advance<'_, E> {
             }
         }
     }
+}
+
+#[cold]
+fn wrong_length(expected: usize, got: usize) -> Error {
+    Error::Shape { tensor: "x", expected: vec![expected], got: vec![got] }
 }
 
 /// The rows of `state: [L, B, size]`, with the step standing for the layer.

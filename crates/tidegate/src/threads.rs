@@ -108,8 +108,10 @@ pub(crate) fn together<T: Send>(
     let patience = patience(work, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
+    // Not where all are missed: a busy machine would give the core to others for long.
+    let polite = missed < 4;
     let ran = team::try_run(count, count, &|k| {
-        if roll.call(count, patience) {
+        if roll.call(count, patience, polite) {
             // SAFETY: the team calls with every `k < count` once.
             f(k, unsafe { items.get(k) });
         }
@@ -136,8 +138,9 @@ const GIVEN_UP: usize = 2;
 
 impl Roll {
     /// Waits until all `count` are here, or one of them has waited for as long as its patience
-    /// lasts; returns whether all are here.
-    fn call(&self, count: usize, patience: Duration) -> bool {
+    /// lasts; returns whether all are here. If `polite`, lets others that wait for this core run meanwhile: one that was
+    /// woken on it then moves to another.
+    fn call(&self, count: usize, patience: Duration, polite: bool) -> bool {
         if self.here.fetch_add(1, Ordering::AcqRel) + 1 == count {
             self.decide(TOGETHER);
         }
@@ -152,7 +155,9 @@ impl Roll {
             if start.elapsed() > patience {
                 self.decide(GIVEN_UP);
             }
-            std::thread::yield_now(); // to one that was woken on this core, which then leaves it
+            if polite {
+                std::thread::yield_now();
+            }
         }
     }
 

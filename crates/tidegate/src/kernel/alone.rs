@@ -99,8 +99,8 @@ impl<E: Element> Ready<E> {
         let half = w_hh.is_half();
         let bytes = [w_ih.bytes(), w_hh.bytes()];
         let [(w_ih, form), (w_hh, other)] = [w_ih, w_hh].map(|w| match half {
-            false => AnyMatrix::new::<E, Full>(w),
-            true => AnyMatrix::new::<E, Half>(w),
+            false => AnyMatrix::new::<E, Full>(w, true),
+            true => AnyMatrix::new::<E, Half>(w, true),
         });
         assert!(form == other);
         Self { w_ih, w_hh, form, bytes, bias: bias.as_ptr(), bias_hh: bias_hh.as_ptr(), half }

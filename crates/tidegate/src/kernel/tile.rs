@@ -48,7 +48,7 @@ impl Form {
     }
 }
 
-/// A matrix for a row alone, checked but for its [`Form`].
+/// A matrix that is checked but for its [`Form`].
 #[derive(Copy, Clone, Debug)]
 pub(super) struct AnyMatrix {
     data: *const u8,
@@ -58,9 +58,10 @@ pub(super) struct AnyMatrix {
 }
 
 impl AnyMatrix {
-    /// The matrix `w`, which must be kept as `W` says, and its form.
-    pub(super) fn new<E: Element, W: Stored<E>>(w: &Packed<E>) -> (Self, Form) {
-        let data = w.for_rows::<W>(true);
+    /// The matrix `w`, which must be kept as `W` says, for a row `alone` or for several, and its form.
+    #[inline(always)]
+    pub(super) fn new<E: Element, W: Stored<E>>(w: &Packed<E>, alone: bool) -> (Self, Form) {
+        let data = w.for_rows::<W>(alone);
         assert_eq!(data.len(), w.len());
         let (inputs, blocks, last) = (w.inputs, w.blocks, w.units_of_last());
         let form = Form::new(w.gates, w.lanes, size_of::<W::Item>());
@@ -92,11 +93,9 @@ impl<T: Copy> Matrix<T> {
         L: List<S::V>,
         W: Stored<E, Item = T>,
     {
-        assert_eq!((w.gates, w.lanes), (L::LEN, S::BLOCK));
-        let data = w.for_rows::<W>(alone);
-        assert_eq!(data.len(), w.len());
-        let last = w.units_of_last();
-        Self { data: data.as_ptr(), inputs: w.inputs, blocks: w.blocks, last }
+        let (any, form) = AnyMatrix::new::<E, W>(w, alone);
+        assert_eq!(form, Form::new(L::LEN, S::BLOCK, size_of::<T>()));
+        any.of()
     }
 
     /// Bytes of the weights.
