@@ -10,6 +10,7 @@ mod element;
 mod level;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod processor;
 mod scalar;
 mod simd;
 #[cfg(target_arch = "x86_64")]
@@ -18,4 +19,5 @@ mod x86;
 pub use bf16::Bf16;
 pub use element::Element;
 pub use level::{Kernel, Level};
+pub use processor::wants_prefetch;
 pub use simd::Simd;

@@ -4,16 +4,16 @@ use core::ops::{Deref, DerefMut};
 
 use bytemuck::Zeroable;
 
-use crate::memory;
+use crate::{huge_pages, memory};
 
 /// Cache lines are this long on every machine we know.
 const LINE_BYTES: usize = 64;
 
-/// A slice of elements that begins at a cache line, so that no vector straddles two.
+/// A slice of elements that begins at a cache line, so that no vector straddles two; a large one at a huge page.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer<E> {
     // INVARIANT: `start + len <= data.len()`.
-    /// The slice, after up to a line's worth of elements to reach the boundary.
+    /// The slice, after as many elements as it takes to reach the boundary.
     data: Vec<E>,
     start: usize,
     len: usize,
@@ -22,8 +22,10 @@ pub(crate) struct Buffer<E> {
 impl<E: Zeroable> Buffer<E> {
     /// A buffer of `len` zeros. Only inside of [`memory::or_error`].
     pub(crate) fn zeros(len: usize) -> Self {
-        let data: Vec<E> = memory::zeros(len + LINE_BYTES / size_of::<E>());
-        let start = data.as_ptr().align_offset(LINE_BYTES).min(data.len() - len);
+        let alignment = huge_pages::alignment(len.saturating_mul(size_of::<E>()), LINE_BYTES);
+        let data: Vec<E> = memory::zeros(len.saturating_add(alignment / size_of::<E>()));
+        let start = data.as_ptr().align_offset(alignment).min(data.len() - len);
+        huge_pages::ask_for(&data[start..]);
         Self { data, start, len }
     }
 
@@ -57,7 +59,9 @@ impl<E: Clone> Clone for Buffer<E> {
     /// A copy at an address of its own, so aligned anew.
     fn clone(&self) -> Self {
         let mut data: Vec<E> = Vec::with_capacity(self.data.len());
+        // At a line, even if large: what comes before is written too.
         let start = data.as_ptr().align_offset(LINE_BYTES).min(self.data.len() - self.len);
+        huge_pages::ask_for(&data.spare_capacity_mut()[start..]);
         data.extend_from_slice(&self.data[..start]);
         data.extend_from_slice(self);
         Self { data, start, len: self.len }
@@ -79,5 +83,16 @@ mod tests {
                 assert!(len == 0 || buffer.as_ptr().addr() % LINE_BYTES == 0);
             }
         }
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn large_buffers_begin_at_a_huge_page() {
+        let mut buffer = Buffer::<f32>::zeros((4 << 20) / 4);
+        buffer.fill(2.0);
+        let copy = buffer.clone();
+        assert_eq!(*copy, *buffer);
+        assert_eq!(buffer.as_ptr().addr() % (2 << 20), 0);
+        assert_eq!(copy.as_ptr().addr() % LINE_BYTES, 0);
     }
 }

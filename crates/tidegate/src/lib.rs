@@ -46,6 +46,7 @@ mod error;
 mod exchange;
 mod forward;
 mod generator;
+mod huge_pages;
 mod kernel;
 mod layers;
 mod memory;

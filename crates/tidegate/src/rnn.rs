@@ -42,6 +42,8 @@ impl<E: Element> Shared<E> {
         if half {
             round(&mut parameters);
         }
+        // Found out here, as that takes memory and a step may not.
+        let _ = tidegate_simd::wants_prefetch();
         let each = config.direction_parameters(0).len();
         let chunks = parameters.chunks_exact(each);
         let mut directions = memory::with_capacity(chunks.len());

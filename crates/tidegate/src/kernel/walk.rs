@@ -5,6 +5,8 @@
 
 use core::ops::Range;
 
+use tidegate_simd::wants_prefetch;
+
 use super::chains::CHAINS;
 
 /// The work on one tile of `R` rows and `N` blocks.
@@ -45,7 +47,7 @@ pub(super) enum Rows {
     Many(usize),
     /// One, whose chains run side by side.
     Alone,
-    /// The same, whose weights come from further away than the level-2 cache.
+    /// The same, whose weights come from further away than the level-2 cache and are asked for ahead of their use.
     AloneFar,
 }
 
@@ -56,14 +58,14 @@ impl Rows {
         debug_assert!(rows == 1 || !alone);
         match alone {
             false => Self::Many(rows),
-            true if bytes > NEAR_BYTES => Self::AloneFar,
+            true if bytes > NEAR_BYTES && wants_prefetch() => Self::AloneFar,
             true => Self::Alone,
         }
     }
 }
 
-/// Weights that a core may have in its level-2 cache when it comes back to them. Beyond, asking for
-/// them ahead of their use is worth up to a fifth of the time; within, it costs a twentieth (Zen 5).
+/// Weights that a core may have in its level-2 cache when it comes back to them. Asking for them ahead of their use
+/// costs a twentieth of the time then, even where it is worth a fifth beyond (Zen 5).
 const NEAR_BYTES: usize = 768 << 10;
 
 /// Blocks side by side in a tile of one row.
