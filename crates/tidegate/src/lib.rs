@@ -38,7 +38,6 @@ mod cell;
 mod cells;
 mod check;
 mod config;
-mod core_of;
 mod cuts;
 mod dispatch;
 mod element;

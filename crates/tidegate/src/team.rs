@@ -12,15 +12,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::core_of;
-
 /// How long a member looks for the next call before it parks: several times the pause between two
 /// calls of a program that does little else, and longer than a call that was not shared because the
 /// member had to be woken; with 50 us, steps of an LSTM of 384 units could miss it every time.
 const SPIN: Duration = Duration::from_micros(200);
-
-/// A core of which nothing is known.
-const UNKNOWN: usize = usize::MAX;
 
 /// The parts of one call.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
@@ -39,8 +34,6 @@ struct Team {
     call: AtomicUsize,
     /// The current call's job while members may still join it.
     job: Mutex<Option<Job<'static>>>,
-    /// The core that the current call's caller is on, or [`UNKNOWN`].
-    core: AtomicUsize,
     /// The part to take next.
     next: AtomicUsize,
     /// Number of parts of the current call.
@@ -95,7 +88,6 @@ impl Team {
             members: AtomicUsize::new(0),
             call: AtomicUsize::new(0),
             job: Mutex::new(None),
-            core: AtomicUsize::new(UNKNOWN),
             next: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
             working: AtomicUsize::new(0),
@@ -118,7 +110,6 @@ impl Team {
     /// Runs a call; `busy` is set, and cleared at the end.
     fn run(&'static self, helpers: usize, parts: usize, job: Job<'_>) {
         self.grow(helpers);
-        self.core.store(core_of::current().unwrap_or(UNKNOWN), Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
         self.parts.store(parts, Ordering::Relaxed);
         // SAFETY: only the lifetime changes. Members join a job while it is here and use it while
@@ -181,11 +172,6 @@ impl Team {
         loop {
             self.wait(seen);
             seen = self.call.load(Ordering::Acquire);
-            if let core @ 0..UNKNOWN = self.core.load(Ordering::Relaxed)
-                && core_of::current() == Some(core)
-            {
-                core_of::leave(core);
-            }
             let Some(job) = self.join() else { continue };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
                 self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);

@@ -46,7 +46,7 @@ fn core_of(thread: libc::pid_t) -> usize {
 }
 
 #[test]
-fn a_thread_woken_on_the_callers_core_moves_to_another() {
+fn a_thread_woken_on_the_callers_core_does_not_stay_there() {
     // SAFETY: it has no arguments.
     let caller = unsafe { libc::gettid() };
     // SAFETY: it is a set.
