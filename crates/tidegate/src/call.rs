@@ -20,10 +20,10 @@ use crate::{Element, Generator, memory, threads};
 /// 12,000 and 0.69 at 16,000.
 const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
 
-/// Bytes of recurrent weights from which on threads that each read all of them for their rows are
-/// slower than threads that each read a part of them for all rows. Measured on a Zen 5 with 1 MB of
-/// level-2 cache a core: equal at 4 MB, 0.88 of the time at 16 MB.
-const LARGE_WEIGHTS: usize = 4 << 20;
+/// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads
+/// that each read a part of them for all rows: those that no level-3 cache holds. Measured on a Zen 4 with 32 MB of it
+/// and weights in huge pages, units / rows: 1.1 at 16 MB, 1.0 at 12 and 28 MB, 0.6 to 0.9 at 38 MB, 0.95 at 67 MB.
+const LARGE_WEIGHTS: usize = 32 << 20;
 
 /// A call with everything checked, in terms of rows.
 pub(crate) struct Job<'a, E> {
