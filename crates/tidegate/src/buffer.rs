@@ -25,7 +25,7 @@ impl<E: Zeroable> Buffer<E> {
         let alignment = huge_pages::alignment(len.saturating_mul(size_of::<E>()), LINE_BYTES);
         let data: Vec<E> = memory::zeros(len.saturating_add(alignment / size_of::<E>()));
         let start = data.as_ptr().align_offset(alignment).min(data.len() - len);
-        huge_pages::ask_for(&data[start..]);
+        huge_pages::ask_for(&data[start..start + len]);
         Self { data, start, len }
     }
 
@@ -61,7 +61,7 @@ impl<E: Clone> Clone for Buffer<E> {
         let mut data: Vec<E> = Vec::with_capacity(self.data.len());
         // At a line, even if large: what comes before is written too.
         let start = data.as_ptr().align_offset(LINE_BYTES).min(self.data.len() - self.len);
-        huge_pages::ask_for(&data.spare_capacity_mut()[start..]);
+        huge_pages::ask_for(&data.spare_capacity_mut()[start..start + self.len]);
         data.extend_from_slice(&self.data[..start]);
         data.extend_from_slice(self);
         Self { data, start, len: self.len }
