@@ -9,13 +9,9 @@ use core::ops::Range;
 /// Bytes of a page.
 const PAGE: usize = 2 << 20;
 
-/// Smallest buffer that begins at a page of its own, at the cost of address space and not of memory.
+/// Smallest buffer that is worth a call into the system. It begins where it happens to: to begin at a page it would have
+/// to be larger by one, which is memory too where the allocator hands out some that was used before.
 const WORTH: usize = 2 * PAGE;
-
-/// Where a buffer of `bytes` should begin: at a multiple of this, or of `least`.
-pub(crate) fn alignment(bytes: usize, least: usize) -> usize {
-    if cfg!(all(target_os = "linux", not(miri))) && bytes >= WORTH { PAGE } else { least }
-}
 
 /// The addresses of the whole pages in a buffer at `start` of `bytes`, if it is worth it.
 fn whole(start: usize, bytes: usize) -> Option<Range<usize>> {
