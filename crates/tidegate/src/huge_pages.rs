@@ -24,14 +24,10 @@ fn whole(start: usize, bytes: usize) -> Option<Range<usize>> {
 pub(crate) fn ask_for<T>(memory: &[T]) {
     #[cfg(all(target_os = "linux", not(miri)))]
     if let Some(pages) = whole(memory.as_ptr().addr(), size_of_val(memory)) {
+        let start = core::ptr::without_provenance_mut(pages.start);
         // SAFETY: the pages lie within memory that is there. The advice changes how it is kept, not what it holds.
-        unsafe {
-            libc::madvise(
-                core::ptr::without_provenance_mut(pages.start),
-                pages.len(),
-                libc::MADV_HUGEPAGE,
-            );
-        }
+        let _ =
+            unsafe { rustix::mm::madvise(start, pages.len(), rustix::mm::Advice::LinuxHugepage) };
     }
     #[cfg(not(all(target_os = "linux", not(miri))))]
     let _ = (memory, whole);

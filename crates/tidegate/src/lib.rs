@@ -38,6 +38,7 @@ mod cell;
 mod cells;
 mod check;
 mod config;
+mod cores;
 mod cuts;
 mod dispatch;
 mod element;

@@ -9,8 +9,10 @@ use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::cores::Parked;
 
 /// How long a member looks for the next call before it parks: several times the pause between two
 /// calls of a program that does little else, and longer than a call that was not shared because the
@@ -32,6 +34,8 @@ struct Team {
     members: AtomicUsize,
     /// Counts the calls; members wait for it to change.
     call: AtomicUsize,
+    /// Members that have parked for the first time.
+    arrived: AtomicUsize,
     /// The current call's job while members may still join it.
     job: Mutex<Option<Job<'static>>>,
     /// The part to take next.
@@ -42,8 +46,8 @@ struct Team {
     working: AtomicUsize,
     /// What the first part of the current call that panicked on a member panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// Number of members that are parked, or about to be. What they wait for is a change of `call`.
-    parked: Mutex<usize>,
+    /// The members that are parked, or about to be. What they wait for is a change of `call`.
+    parked: Mutex<Vec<Parked>>,
     wake: Condvar,
 }
 
@@ -87,12 +91,13 @@ impl Team {
             busy: AtomicBool::new(false),
             members: AtomicUsize::new(0),
             call: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
             working: AtomicUsize::new(0),
             panic: Mutex::new(None),
-            parked: Mutex::new(0),
+            parked: Mutex::new(Vec::new()),
             wake: Condvar::new(),
         }));
         // Of two threads that get here at once, one is late; its call runs without a team.
@@ -116,12 +121,13 @@ impl Team {
         // they count as working; this function takes it away and waits for them.
         let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
         *self.lock_job() = Some(shared);
-        let parked = {
-            let parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let any_parked = {
+            let mut parked = self.lock_parked();
             self.call.fetch_add(1, Ordering::Release);
-            *parked
+            parked.iter_mut().for_each(Parked::keep_off_this_core);
+            !parked.is_empty()
         };
-        if parked > 0 {
+        if any_parked {
             self.wake.notify_all(); // a system call
         }
 
@@ -137,8 +143,12 @@ impl Team {
         }
     }
 
-    fn lock_job(&self) -> std::sync::MutexGuard<'_, Option<Job<'static>>> {
+    fn lock_job(&self) -> MutexGuard<'_, Option<Job<'static>>> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_parked(&self) -> MutexGuard<'_, Vec<Parked>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs parts until none is left.
@@ -153,9 +163,13 @@ impl Team {
         }
     }
 
-    /// Starts members until there are `wanted`, or no more threads can be had.
+    /// Starts members until there are `wanted`, or no more threads can be had. They are parked when it returns: a new thread
+    /// may wait for its caller's core, and only a parked one can be woken on another.
     fn grow(&'static self, wanted: usize) {
         let mut members = self.members.load(Ordering::Relaxed);
+        if members < wanted {
+            self.lock_parked().reserve(wanted); // a member parks without allocating
+        }
         while members < wanted {
             let seen = self.call.load(Ordering::Relaxed);
             let member = std::thread::Builder::new().name("tidegate".to_string());
@@ -163,20 +177,25 @@ impl Team {
                 break;
             }
             members += 1;
+            while self.arrived.load(Ordering::Acquire) < members {
+                std::thread::yield_now();
+            }
         }
         self.members.store(members, Ordering::Relaxed);
     }
 
     /// The life of a member that has seen the calls up to `seen`.
     fn serve(&self, mut seen: usize) -> ! {
+        self.park(seen, || _ = self.arrived.fetch_add(1, Ordering::Release));
         loop {
-            self.wait(seen);
             seen = self.call.load(Ordering::Acquire);
-            let Some(job) = self.join() else { continue };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
-                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            if let Some(job) = self.join() {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
+                    self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+                }
+                self.working.fetch_sub(1, Ordering::Release);
             }
-            self.working.fetch_sub(1, Ordering::Release);
+            self.wait(seen);
         }
     }
 
@@ -200,12 +219,20 @@ impl Team {
                 spin_loop();
             }
         }
-        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        *parked += 1;
+        self.park(seen, || ());
+    }
+
+    /// Sleeps until there has been a call after `seen`. Calls `ready` when the next call will wake this thread.
+    fn park(&self, seen: usize, ready: impl FnOnce()) {
+        let mut parked = self.lock_parked();
+        parked.push(Parked::here());
+        ready();
         while self.call.load(Ordering::Acquire) == seen {
             parked = self.wake.wait(parked).unwrap_or_else(PoisonError::into_inner);
         }
-        *parked -= 1;
+        let here = parked.iter().position(Parked::is_here).map(|k| parked.swap_remove(k));
+        drop(parked);
+        here.into_iter().for_each(Parked::restore);
     }
 }
 

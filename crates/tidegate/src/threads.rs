@@ -108,10 +108,8 @@ pub(crate) fn together<T: Send>(
     let patience = patience(work, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
-    // Not where all are missed: a busy machine would give the core to others for long.
-    let polite = missed < 4;
     let ran = team::try_run(count, count, &|k| {
-        if roll.call(count, patience, polite) {
+        if roll.call(count, patience) {
             // SAFETY: the team calls with every `k < count` once.
             f(k, unsafe { items.get(k) });
         }
@@ -139,11 +137,7 @@ const GIVEN_UP: usize = 2;
 impl Roll {
     /// Waits until all `count` are here, or one of them has waited for as long as its patience lasts; returns whether
     /// all are here.
-    ///
-    /// If `polite`, lets others that wait for this core run meanwhile. Linux may wake a member on the caller's core; this
-    /// parts the two at once, where they would otherwise take turns on it for many calls, each of 1.6 times one thread's
-    /// time (a virtual machine of two cores).
-    fn call(&self, count: usize, patience: Duration, polite: bool) -> bool {
+    fn call(&self, count: usize, patience: Duration) -> bool {
         if self.here.fetch_add(1, Ordering::AcqRel) + 1 == count {
             self.decide(TOGETHER);
         }
@@ -157,9 +151,6 @@ impl Roll {
             }
             if start.elapsed() > patience {
                 self.decide(GIVEN_UP);
-            }
-            if polite {
-                std::thread::yield_now();
             }
         }
     }

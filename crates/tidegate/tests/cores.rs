@@ -1,48 +1,36 @@
-//! Threads that wait for one another run on cores of their own.
+//! Threads that share a call run on cores of their own.
 #![cfg(target_os = "linux")]
-#![allow(unsafe_code, reason = "moves threads to a core")]
 
 use std::fs;
 use std::time::Duration;
 
+use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 use tidegate::{Config, Generator, Mode, Options, RnnBase, View, set_num_threads};
 
-/// The cores that thread `thread` of this process may run on.
-fn allowed(thread: libc::pid_t) -> libc::cpu_set_t {
-    // SAFETY: the set is as large as it is said to be, and one of zeros is the empty one.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = core::mem::zeroed();
-        let got = libc::sched_getaffinity(thread, size_of_val(&allowed), &raw mut allowed);
-        assert_eq!(got, 0);
-        allowed
-    }
-}
-
-fn allow(thread: libc::pid_t, cores: &libc::cpu_set_t) {
-    // SAFETY: the set is as large as it is said to be.
-    let set = unsafe { libc::sched_setaffinity(thread, size_of_val(cores), cores) };
-    assert_eq!(set, 0);
-}
-
 /// Moves a thread to `core`, where it need not stay.
-fn go_to(thread: libc::pid_t, core: usize) {
-    let before = allowed(thread);
-    // SAFETY: a set of zeros is the empty one, and the system has named the core.
-    let only = unsafe {
-        let mut only: libc::cpu_set_t = core::mem::zeroed();
-        libc::CPU_SET(core, &mut only);
-        only
-    };
-    allow(thread, &only);
-    allow(thread, &before);
+fn go_to(thread: Pid, core: usize) {
+    let before = sched_getaffinity(Some(thread)).unwrap();
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(Some(thread), &only).unwrap();
+    sched_setaffinity(Some(thread), &before).unwrap();
 }
 
 /// The core that a thread of this process runs on or ran on last: the 39th field of its `stat`, whose second is in
 /// parentheses and may hold anything.
-fn core_of(thread: libc::pid_t) -> usize {
+fn core_of(thread: Pid) -> usize {
     let stat = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(')').unwrap();
     rest.split_whitespace().nth(39 - 3).unwrap().parse().unwrap()
+}
+
+/// The threads of this process.
+fn threads() -> Vec<Pid> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .map(|task| task.unwrap().file_name().into_string().unwrap().parse().unwrap())
+        .map(|thread| Pid::from_raw(thread).unwrap())
+        .collect()
 }
 
 /// How many threads of the whole machine run or wait for a core, the calling one among them: the fourth field,
@@ -53,38 +41,12 @@ fn running() -> usize {
     running.parse().unwrap()
 }
 
-#[test]
-fn a_thread_woken_on_the_callers_core_does_not_stay_there() {
-    // SAFETY: it has no arguments.
-    let caller = unsafe { libc::gettid() };
-    // SAFETY: it is a set.
-    if unsafe { libc::CPU_COUNT(&allowed(caller)) } < 2 {
-        return;
-    }
-    let layer = RnnBase::<f32>::with_generator(
-        Config::new(Mode::Lstm, 64, 128),
-        &mut Generator::manual_seed(1),
-    )
-    .unwrap();
-    let x = vec![0.25; 100 * 64];
-    let call = || {
-        let x = View::new(&x, &[100, 1, 64]).unwrap();
-        layer.forward_with(x, Options::default()).unwrap();
-    };
-    let threads = || -> Vec<libc::pid_t> {
-        let tasks = fs::read_dir("/proc/self/task").unwrap();
-        tasks
-            .map(|task| task.unwrap().file_name().into_string().unwrap().parse().unwrap())
-            .collect()
-    };
-    let before = threads();
-    set_num_threads(2);
-    call();
-    let members: Vec<_> = threads().into_iter().filter(|thread| !before.contains(thread)).collect();
-    let &[member] = &members[..] else { panic!("threads {members:?} have come") };
-    // The member parks on the caller's core, where the system wakes it: not every time, and on some machines never.
-    // What else runs may need the other cores, so calls beside it are not counted: those with more than this thread
-    // before, or more than this thread and the member after.
+/// Calls `call` until the member of the team has been parked on the caller's core 100 times before, and finds it on
+/// another after three quarters of these, at least.
+///
+/// It does not park there each time, and on some machines never. What else runs may need the other cores, so calls
+/// beside it are not counted: those with more than this thread before, or more than this thread and the member after.
+fn ends_on_two_cores(caller: Pid, member: Pid, call: impl Fn()) {
     let (mut together, mut apart) = (0, 0);
     for _ in 0..2000 {
         call();
@@ -106,4 +68,33 @@ fn a_thread_woken_on_the_callers_core_does_not_stay_there() {
         "parked on the caller's core {together} times, on another after the call {apart} times"
     );
     assert!(4 * apart >= 3 * together, "{apart} of {together}");
+}
+
+#[test]
+fn a_thread_parked_on_the_callers_core_wakes_up_on_another() {
+    let caller = gettid();
+    let allowed = sched_getaffinity(None).unwrap();
+    if allowed.count() < 2 {
+        return;
+    }
+    let layer = RnnBase::<f32>::with_generator(
+        Config::new(Mode::Lstm, 64, 64),
+        &mut Generator::manual_seed(1),
+    )
+    .unwrap();
+    let x = vec![0.25; 100 * 8 * 64];
+    let call = |rows| {
+        let x = View::new(&x[..100 * rows * 64], &[100, rows, 64]).unwrap();
+        layer.forward_with(x, Options::default()).unwrap();
+    };
+    let before = threads();
+    set_num_threads(2);
+    call(8);
+    let members: Vec<_> = threads().into_iter().filter(|thread| !before.contains(thread)).collect();
+    let &[member] = &members[..] else { panic!("threads {members:?} have come") };
+    ends_on_two_cores(caller, member, || call(1)); // each thread has units, and waits for the other at every step
+    ends_on_two_cores(caller, member, || call(8)); // each has rows
+    assert_eq!(sched_getaffinity(None).unwrap(), allowed);
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(sched_getaffinity(Some(member)).unwrap(), allowed, "it was not given back a core");
 }
