@@ -88,7 +88,8 @@ fn miri() -> Result<(), String> {
     let miri = |arguments: &[&str]| {
         let folder = target().join("miri");
         // The clock is real, and the threads of the team never end.
-        let flags = "-Zmiri-disable-isolation -Zmiri-ignore-leaks";
+        // Four cores, since no more threads wait for one another than there are.
+        let flags = "-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-num-cpus=4";
         let mut command = nightly();
         command.args(["miri", "test", "--target-dir"]).arg(folder).args(arguments);
         run(command.env("MIRIFLAGS", flags))

@@ -7,23 +7,15 @@ use crate::buffer::Buffer;
 use crate::check::InitialState;
 use crate::cuts::{Cuts, Reset};
 use crate::exchange::{Exchange, Member, Watch};
+use crate::pace::Pace;
+use crate::plan::Plan;
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
-use crate::scan::Scan;
+use crate::scan::{Others, Scan};
 use crate::weights::Direction;
 use crate::workspace::Task;
 use crate::{Element, Generator, memory, threads};
-
-/// Multiply-adds of a step's recurrent product below which meeting after every step costs more
-/// than a second thread saves. Measured on a Zen 5: two threads take 0.89 of the time of one at
-/// 12,000 and 0.69 at 16,000.
-const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
-
-/// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads
-/// that each read a part of them for all rows: those that no level-3 cache holds. Measured on a Zen 4 with 32 MB of it
-/// and weights in huge pages, units / rows: 1.1 at 16 MB, 1.0 at 12 and 28 MB, 0.6 to 0.9 at 38 MB, 0.95 at 67 MB.
-const LARGE_WEIGHTS: usize = 32 << 20;
 
 /// A call with everything checked, in terms of rows.
 pub(crate) struct Job<'a, E> {
@@ -110,72 +102,7 @@ impl<E: Element> Shared<E> {
             reset_h: reset.map(|(h, _)| h),
             reset_c: reset.and_then(|(_, c)| c),
         };
-        let work = self.work(total);
-        let parts = threads::parts(rows, work);
-        let sides = threads::parts(config.num_directions(), work / config.num_layers);
-        let members = self.members(&batch, work);
-        let most = parts.len().max(sides.len()).max(members);
-        memory::lengthen(tasks, most);
-        if sides.len() < members && (parts.len() < members || self.prefers_units(&batch)) {
-            exchange.prepare(members, rows * self.widest_state());
-            let exchange = &*exchange;
-            let met = threads::together(&mut tasks[..members], work, |k, task| {
-                // SAFETY: each `k` below `members` is called once, all at the same time.
-                let member = unsafe { exchange.member(k, members) };
-                // SAFETY: the members share out the units of all rows.
-                unsafe { call.run_units(member, task) }
-            });
-            if !met {
-                // SAFETY: nothing else is running.
-                unsafe { call.run_rows(0..rows, &mut tasks[0]) }
-            }
-            return;
-        }
-        if parts.len() < sides.len() {
-            for layer in 0..config.num_layers {
-                threads::for_each(&mut tasks[..sides.len()], |direction, task| {
-                    // SAFETY: the directions write different columns, and the layer below is done.
-                    unsafe { call.run_direction(layer, direction, 0..rows, task, None) }
-                });
-                // SAFETY: nothing else is running.
-                unsafe { call.finish_layer(layer, 0..rows) }
-            }
-            return;
-        }
-        threads::for_each(&mut tasks[..parts.len()], |k, task| {
-            // SAFETY: the parts are disjoint, so no two threads share a row.
-            unsafe { call.run_rows(parts.range(k), task) }
-        });
-    }
-
-    /// Number of multiply-adds of `rows` rows of all steps.
-    pub(crate) fn work(&self, rows: usize) -> usize {
-        let per_row: usize = self
-            .directions
-            .iter()
-            .map(|d| d.w_ih.len() + d.w_hh.len())
-            .fold(0, usize::saturating_add);
-        per_row.saturating_mul(rows)
-    }
-
-    /// How many threads should share out the units of every step, for a call of `work`
-    /// multiply-adds; 1 where that does not pay.
-    fn members(&self, batch: &Batch<'_>, work: usize) -> usize {
-        let recurrent = self.directions.iter().map(|d| d.w_hh.len());
-        let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
-        let projected = self.config.proj_size > 0;
-        if projected || batch.steps() < 2 || step < WORTH_MEETING {
-            return 1;
-        }
-        let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
-        threads::parts(blocks, work).len().min(threads::offered())
-    }
-
-    /// Whether sharing out units is better than sharing out rows even where there are rows enough:
-    /// weights are large, or rows end one after the other and would leave threads idle.
-    fn prefers_units(&self, batch: &Batch<'_>) -> bool {
-        let large = |d: &Direction<E>| d.w_hh.bytes() > LARGE_WEIGHTS;
-        matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
+        call.run(self.plan(&batch, call.masks.is_some()), tasks, exchange);
     }
 
     /// Elements of the longest row of `h`.
@@ -218,6 +145,63 @@ struct Call<'a, E> {
 }
 
 impl<E: Element> Call<'_, E> {
+    /// Runs the call on as many threads as `plan` says, or on this one if they cannot be had.
+    fn run(&self, plan: Plan, tasks: &mut Vec<Task<E>>, exchange: &mut Exchange<E>) {
+        let (config, rows) = (&self.shared.config, 0..self.batch.rows());
+        let work = self.shared.work(self.batch.rows_before(self.batch.steps()));
+        memory::lengthen(tasks, plan.len());
+        let tasks = &mut tasks[..plan.len()];
+        let met = match plan {
+            Plan::Rows(parts) => {
+                threads::for_each(tasks, |k, task| {
+                    // SAFETY: the parts are disjoint, so no two threads share a row.
+                    unsafe { self.run_rows(parts.range(k), task) }
+                });
+                true
+            }
+            Plan::Directions(_) => {
+                for layer in 0..config.num_layers {
+                    threads::for_each(tasks, |direction, task| {
+                        // SAFETY: the directions write different columns, and the layer below is done.
+                        unsafe {
+                            self.run_direction(layer, direction, rows.clone(), task, Others::None)
+                        }
+                    });
+                    // SAFETY: nothing else is running.
+                    unsafe { self.finish_layer(layer, rows.clone()) }
+                }
+                true
+            }
+            Plan::Units(members) => {
+                exchange.prepare(members, rows.len() * self.shared.widest_state());
+                threads::together(tasks, work, |k, task| {
+                    // SAFETY: each `k` below `members` is called once, all at the same time.
+                    let member = unsafe { exchange.member(k, members) };
+                    // SAFETY: the members share out the units of all rows.
+                    unsafe { self.run_units(member, task) }
+                })
+            }
+            Plan::Layers(layers) => {
+                exchange.prepare(layers, 0);
+                threads::together(tasks, work, |layer, task| {
+                    // SAFETY: as above.
+                    let member = unsafe { exchange.member(layer, layers) };
+                    let _watch = Watch(member);
+                    let pace = Pace::new(member, self.batch.steps());
+                    // SAFETY: every layer is run once, at the pace of the layer below. Of two that write to the same slot
+                    // the upper one writes a row after the layer between them has read it.
+                    unsafe {
+                        self.run_direction(layer, 0, rows.clone(), task, Others::Layers(pace))
+                    }
+                })
+            }
+        };
+        if !met {
+            // SAFETY: nothing else is running.
+            unsafe { self.run_rows(rows, &mut tasks[0]) }
+        }
+    }
+
     /// Runs all layers and directions for `rows`.
     ///
     /// # Safety
@@ -226,7 +210,7 @@ impl<E: Element> Call<'_, E> {
         for layer in 0..self.shared.config.num_layers {
             for direction in 0..self.shared.config.num_directions() {
                 // SAFETY: the caller's.
-                unsafe { self.run_direction(layer, direction, rows.clone(), task, None) }
+                unsafe { self.run_direction(layer, direction, rows.clone(), task, Others::None) }
             }
             // SAFETY: the caller's.
             unsafe { self.finish_layer(layer, rows.clone()) }
@@ -245,7 +229,7 @@ impl<E: Element> Call<'_, E> {
                 // SAFETY: every member writes its own units. It reads what the layer below wrote
                 // after all members have met at the end of its last step.
                 unsafe {
-                    self.run_direction(layer, direction, rows.clone(), task, Some(member));
+                    self.run_direction(layer, direction, rows.clone(), task, Others::Units(member));
                 }
             }
             if self.masks.is_some() {
@@ -275,23 +259,20 @@ impl<E: Element> Call<'_, E> {
     /// Runs one direction of `layer` for `rows`.
     ///
     /// # Safety
-    /// The layer below must be done with these rows, and no other thread may run them in this
-    /// direction at the same time, but for the other members.
+    /// The layer below must be done with these rows, or be among the `others`, and no other thread may run them in this
+    /// direction at the same time, but for these.
     unsafe fn run_direction(
         &self,
         layer: usize,
         direction: usize,
         rows: Range<usize>,
         task: &mut Task<E>,
-        member: Option<Member<'_, E>>,
+        others: Others<'_, E>,
     ) {
         let config = &self.shared.config;
         let (index, size) = (layer * config.num_directions() + direction, config.output_size());
         let weights = &self.shared.directions[index];
-        let blocks = match &member {
-            Some(member) => member.blocks(weights.w_hh.blocks),
-            None => 0..weights.w_hh.blocks,
-        };
+        let blocks = others.blocks(weights.w_hh.blocks);
         let output = self.output_of(layer).columns(direction * size, size);
         let units = weights.units_of(&blocks, config.hidden_size);
         let scan = Scan {
@@ -303,7 +284,7 @@ impl<E: Element> Call<'_, E> {
                 None => output.columns(units.start, units.len()),
             },
             blocks,
-            member,
+            others,
             positions: 0..self.batch.steps(),
             reverse: direction == 1,
             input: match layer.checked_sub(1) {

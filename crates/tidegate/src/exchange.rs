@@ -1,4 +1,5 @@
-//! What the threads that share out the units of one batch tell one another: `h` after every step.
+//! What the threads that share out one batch tell one another: `h` after every step if they share out its units, how far
+//! they are if each runs a layer.
 #![allow(unsafe_code, reason = "a buffer that several threads read and write by turns")]
 
 use core::cell::UnsafeCell;
@@ -17,7 +18,7 @@ const TURNS: usize = 1 << 14;
 pub(crate) struct Exchange<E> {
     /// `h` after even and after odd steps, `[rows, h_stride]` each.
     slots: [Slot<E>; 2],
-    /// How many steps each member has shared.
+    /// How many steps each member has shared, or done.
     turns: Vec<Turn>,
 }
 
@@ -39,6 +40,18 @@ impl<E> Slot<E> {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Turn(AtomicUsize);
+
+impl Turn {
+    /// Waits until it has come to `turns`.
+    #[inline]
+    fn wait(&self, turns: usize) {
+        let mut spins = 0;
+        while self.0.load(Ordering::Acquire) < turns {
+            spins += 1;
+            if spins % TURNS == 0 { std::thread::yield_now() } else { spin_loop() }
+        }
+    }
+}
 
 impl<E: Element> Exchange<E> {
     /// Prepares for `members` that share up to `len` elements a step.
@@ -139,12 +152,18 @@ impl<E: Element> Member<'_, E> {
         let turns = &self.exchange.turns[..self.count];
         let now = turns[self.index].0.load(Ordering::Relaxed) + 1;
         turns[self.index].0.store(now, Ordering::Release);
-        for turn in turns {
-            let mut spins = 0;
-            while turn.0.load(Ordering::Acquire) < now {
-                spins += 1;
-                if spins % TURNS == 0 { std::thread::yield_now() } else { spin_loop() }
-            }
+        turns.iter().for_each(|turn| turn.wait(now));
+    }
+
+    /// Says that this member has done its first `steps` steps; what it wrote in them can then be read.
+    pub(crate) fn has_done(self, steps: usize) {
+        self.exchange.turns[self.index].0.store(steps, Ordering::Release);
+    }
+
+    /// Waits until the member before this one, if there is one, [`has_done`](Self::has_done) `steps`.
+    pub(crate) fn wait_for_previous(self, steps: usize) {
+        if let Some(previous) = self.index.checked_sub(1) {
+            self.exchange.turns[previous].wait(steps);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::dispatch::Dispatch;
 use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
+use crate::pace::Pace;
 use crate::rows::{Batch, RowsIn, RowsOut};
 use crate::saved::{Keep, Steps};
 use crate::weights::Direction;
@@ -26,6 +27,46 @@ pub(crate) fn chunk_rows<E: Element>(
     direction.chunk_rows.min(batch.steps().saturating_mul(rows)).max(rows)
 }
 
+/// The other threads that run a part of the same batch at the same time.
+#[derive(Copy, Clone)]
+pub(crate) enum Others<'a, E> {
+    /// None that this one waits for.
+    None,
+    /// They run other units: this is the member that runs the scan's.
+    Units(Member<'a, E>),
+    /// They run other layers.
+    Layers(Pace<'a, E>),
+}
+
+impl<E: Element> Others<'_, E> {
+    /// The blocks of units that are not for them, of `blocks` in all.
+    pub(crate) fn blocks(&self, blocks: usize) -> Range<usize> {
+        match self {
+            Self::Units(member) => member.blocks(blocks),
+            Self::None | Self::Layers(_) => 0..blocks,
+        }
+    }
+
+    /// Most steps to compute before others are told, of `steps`.
+    pub(crate) fn most_steps(&self, steps: usize) -> usize {
+        if let Self::Layers(pace) = self { pace.part().min(steps) } else { steps }
+    }
+
+    /// Waits until the input of the first `steps` steps can be read.
+    pub(crate) fn wait_for_input(&self, steps: usize) {
+        if let Self::Layers(pace) = self {
+            pace.follow(steps);
+        }
+    }
+
+    /// Says that the output of the first `steps` steps can be read.
+    pub(crate) fn announce_output(&self, steps: usize) {
+        if let Self::Layers(pace) = self {
+            pace.lead(steps);
+        }
+    }
+}
+
 /// One layer in one direction over (some rows of) a batch of sequences.
 pub(crate) struct Scan<'a, E> {
     /// The parameters.
@@ -34,7 +75,7 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) batch: Batch<'a>,
     /// The sequences of the batch to compute.
     pub(crate) rows: Range<usize>,
-    /// The blocks of units to compute: all, unless other threads compute the others.
+    /// The blocks of units to compute: all, unless others compute the rest.
     pub(crate) blocks: Range<usize>,
     /// The steps to compute, counted in the order of computation.
     pub(crate) positions: Range<usize>,
@@ -42,8 +83,8 @@ pub(crate) struct Scan<'a, E> {
     pub(crate) reverse: bool,
     /// The layer's input.
     pub(crate) input: RowsIn<'a, E>,
-    /// The one of the threads that share out the blocks that runs this scan, if they are.
-    pub(crate) member: Option<Member<'a, E>>,
+    /// The other threads.
+    pub(crate) others: Others<'a, E>,
     /// Where `h` of every step goes, the columns of `blocks`.
     pub(crate) output: RowsOut<'a, E>,
     /// Where states are replaced, if anywhere.
@@ -55,8 +96,7 @@ pub(crate) struct Scan<'a, E> {
 impl<E: Element> Scan<'_, E> {
     /// Runs the scan from the state in `carry`, and leaves the final state there.
     ///
-    /// With a `member`, other threads compute the other blocks of the same rows; of `c` only this
-    /// scan's blocks are right at the end, of `h` all.
+    /// Where others compute other blocks of the same rows, of `c` only this scan's blocks are right at the end, of `h` all.
     ///
     /// # Safety
     /// No other thread may access this scan's rows and units of the output at the same time.
@@ -93,14 +133,17 @@ impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
     fn run<S: Simd<E>>(self, s: S) {
         let Self { scan, level, carry, scratch, .. } = self;
         let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
+        let most_steps = scan.others.most_steps(scan.positions.len());
         let mut done = scan.positions.start;
         while done < scan.positions.end {
-            let end = scan.chunk_end(done, most);
+            let end = scan.chunk_end(done, most).min(done + most_steps);
+            scan.others.wait_for_input(end);
             scan.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
                 row += scan.step::<S, C, KEEP>(s, level, position, row, carry, scratch);
             }
+            scan.others.announce_output(end);
             done = end;
         }
     }
@@ -260,7 +303,7 @@ impl<E: Element> Scan<'_, E> {
             // SAFETY: the rows and units are this scan's; the caller of `run` vouches for them.
             unsafe { self.output.write(t, self.rows.start + b, h) }
         }
-        if let Some(member) = self.member {
+        if let Others::Units(member) = self.others {
             let lanes = direction.w_hh.lanes;
             member.share(h_next, stride, rows, direction.w_hh.blocks, lanes);
         }

@@ -10,7 +10,7 @@ use crate::dispatch::RunAlone;
 use crate::kernel::alone::{Alone, Places, Ready, Source};
 use crate::rnn::Shared;
 use crate::rows::Batch;
-use crate::scan::{Scan, chunk_rows};
+use crate::scan::{Others, Scan, chunk_rows};
 use crate::{Element, Mode, memory};
 
 /// Bytes of both weights up to which every step of a scan computes the products of its input, in the time that it would
@@ -23,7 +23,8 @@ impl<E: Element> Scan<'_, E> {
     pub(crate) fn row_alone(&self) -> Option<Places<E>> {
         let Batch::Equal { .. } = self.batch else { return None };
         let whole = self.blocks == (0..self.direction.w_hh.blocks) && self.direction.w_hr.is_none();
-        let plain = self.reset.is_none() && self.keep.is_none() && self.member.is_none();
+        let plain =
+            self.reset.is_none() && self.keep.is_none() && !matches!(self.others, Others::Units(_));
         if self.rows.len() != 1 || !whole || !plain || self.positions.is_empty() {
             return None;
         }
@@ -59,8 +60,10 @@ impl<E: Element> Scan<'_, E> {
             Some(_) => all.len(),
             None => chunk_rows(self.direction, &self.batch, 1),
         };
+        let most = self.others.most_steps(most);
         for start in all.clone().step_by(most) {
             let positions = start..(start + most).min(all.end);
+            self.others.wait_for_input(positions.end);
             let source = match inputs {
                 Some((first, stride)) => Source::Inputs { first, stride: self.onwards(stride) },
                 None => {
@@ -74,6 +77,7 @@ impl<E: Element> Scan<'_, E> {
             // its steps, the sums were computed for as many.
             unsafe { run(&ready, level, &steps, carry) }
             output.first = output.first.wrapping_offset(output.stride * most as isize);
+            self.others.announce_output(positions.end);
         }
     }
 }

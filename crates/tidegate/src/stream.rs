@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::carry::{Carry, Scratch};
 use crate::check::InitialState;
-use crate::exchange::{Exchange, Member, Watch, share_of};
+use crate::exchange::{Exchange, Watch, share_of};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
-use crate::scan::Scan;
+use crate::scan::{Others, Scan};
 use crate::single::SingleSteps;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, memory, threads};
@@ -230,7 +230,7 @@ impl<E: Element> Stream<E> {
                 let member = unsafe { exchange.member(k, members) };
                 let _watch = Watch(member);
                 // SAFETY: the members share out the units.
-                unsafe { advance.run(part, Some(member)) }
+                unsafe { advance.run(part, Others::Units(member)) }
             });
             if met {
                 return;
@@ -238,7 +238,7 @@ impl<E: Element> Stream<E> {
             gather(&self.shared, self.batch, &mut self.parts, &mut self.holders);
         }
         // SAFETY: nothing else is running.
-        unsafe { advance.run(&mut self.parts[0], None) }
+        unsafe { advance.run(&mut self.parts[0], Others::None) }
     }
 
     /// Whether a step is long enough to be shared out.
@@ -343,11 +343,11 @@ struct Advance<'a, E> {
 }
 
 impl<E: Element> Advance<'_, E> {
-    /// Runs all layers, or the units of `member` in them.
+    /// Runs all layers, or the units in them that are not for others.
     ///
     /// # Safety
-    /// No other thread may run the same units at the same time, and the other members must run.
-    unsafe fn run(&self, part: &mut Part<E>, member: Option<Member<'_, E>>) {
+    /// No other thread may run the same units at the same time, and the others must run.
+    unsafe fn run(&self, part: &mut Part<E>, others: Others<'_, E>) {
         let Shared { config, level, directions, .. } = self.shared;
         let mut input = self.input;
         for (layer, (direction, carry)) in directions.iter().zip(&mut part.carries).enumerate() {
@@ -355,15 +355,14 @@ impl<E: Element> Advance<'_, E> {
                 Some(between) if layer + 1 < config.num_layers => between[layer % 2],
                 _ => self.output,
             };
-            let all = direction.w_hh.blocks;
-            let blocks = member.map_or(0..all, |member| member.blocks(all));
+            let blocks = others.blocks(direction.w_hh.blocks);
             let units = direction.units_of(&blocks, config.hidden_size);
             let scan = Scan {
                 direction,
                 batch: self.batch,
                 rows: 0..self.batch.rows(),
                 blocks,
-                member,
+                others,
                 positions: 0..self.batch.steps(),
                 reverse: false,
                 input,

@@ -64,6 +64,11 @@ impl<E: Element> Direction<E> {
         direction
     }
 
+    /// Number of multiply-adds of one row, but for a projection.
+    pub(crate) fn work(&self) -> usize {
+        self.w_ih.len() + self.w_hh.len()
+    }
+
     /// Packs other parameters of the same shapes.
     pub(crate) fn set(&mut self, config: &Config, parameters: &[Tensor<E>]) {
         self.w_ih.set(parameters[0].data());

@@ -57,7 +57,7 @@ impl<E: Number> Call<E> {
     }
 }
 
-/// One row: its units or its directions are shared out. Many rows: they are, or their units where
+/// One row: its units, directions or layers are shared out. Many rows: they are, or their units where
 /// lengths differ.
 fn check_all<E: Number>() {
     for mode in Mode::ALL {
@@ -75,6 +75,15 @@ fn check_all<E: Number>() {
     }
     let projected = Config { num_layers: 2, proj_size: 20, ..Config::new(Mode::Lstm, 40, 100) };
     Call::<E>::new(projected, 60, 1, false).check();
+    // Few rows of several layers with nothing between these: each thread runs a layer.
+    for (hidden, layers, steps) in [(32, 3, 500), (70, 2, 130)] {
+        for mode in Mode::ALL {
+            let hidden = if mode.gates() > 1 { hidden } else { 3 * hidden };
+            let config = Config { num_layers: layers, ..Config::new(mode, 40, hidden) };
+            Call::<E>::new(config, steps, 1, false).check();
+            Call::<E>::new(config, steps, 2, true).check();
+        }
+    }
     // Weights too large to be read by every thread.
     Call::<E>::new(Config::new(Mode::Lstm, 5, 530), 3, 9, false).check();
 }

@@ -48,19 +48,20 @@ fn packed_sequences_and_streams() {
     set_num_threads(0);
 }
 
-/// Two threads share out the rows, and the units of one row: under Miri, of calls as small as these.
+/// Threads share out the rows, and the units and the layers of one row: under Miri, of calls as small as these.
 #[test]
-fn two_threads() {
-    set_num_threads(2);
-    for (steps, batch) in [(2, 3), (3, 1)] {
-        let config = Config::new(Mode::Gru, 2, 20);
+fn several_threads() {
+    for (num_layers, steps, batch, threads) in
+        [(1, 2, 3, 2), (1, 3, 1, 2), (2, 13, 1, 2), (4, 13, 1, 4)]
+    {
+        set_num_threads(threads);
+        let config = Config { num_layers, ..Config::new(Mode::Gru, 2, 20) };
         let mut sample = Sample::<f32>::with(config, steps, batch, 3);
         (sample.lengths, sample.resets) = (None, None);
         sample.layer = sample.layer.at_level(scalar());
         let want = sample.run(&sample.layer);
         set_num_threads(1);
         assert!(sample.run(&sample.layer) == want, "{}", sample.name);
-        set_num_threads(2);
     }
     set_num_threads(0);
 }

@@ -7,7 +7,7 @@ use super::{BackCall, BackTask, Pass};
 use crate::cuts::Reset;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
-use crate::scan::Scan;
+use crate::scan::{Others, Scan};
 use crate::{Element, memory, threads};
 
 impl<E: Element> BackCall<'_, E> {
@@ -86,7 +86,7 @@ impl<E: Element> BackCall<'_, E> {
             positions: self.positions(pass, direction),
             reverse: direction == 1,
             input: self.input(pass.layer),
-            member: None,
+            others: Others::None,
             output,
             reset: self.cuts().map(|cuts| Reset {
                 cuts,

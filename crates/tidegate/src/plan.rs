@@ -1,0 +1,114 @@
+//! How a call is shared out among threads.
+
+use crate::Element;
+use crate::pace;
+use crate::rnn::Shared;
+use crate::rows::Batch;
+use crate::threads::{self, Parts};
+use crate::weights::Direction;
+
+/// Multiply-adds of a step's recurrent product below which meeting after every step costs more
+/// than a second thread saves. Measured on a Zen 5: two threads take 0.89 of the time of one at
+/// 12,000 and 0.69 at 16,000.
+const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
+
+/// Multiply-adds that a thread could do in the time that a meeting after a step takes. Measured on a Zen 4, two layers
+/// on two threads, 100 steps: as fast with units as with layers at 333,000 multiply-adds of a layer's step, and a half
+/// faster with layers at 18,000.
+const MEETING: usize = if cfg!(miri) { 1_000_000 } else { 10_000 };
+
+/// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads
+/// that each read a part of them for all rows: those that no level-3 cache holds. Measured on a Zen 4 with 32 MB of it
+/// and weights in huge pages, units / rows: 1.1 at 16 MB, 1.0 at 12 and 28 MB, 0.6 to 0.9 at 38 MB, 0.95 at 67 MB.
+const LARGE_WEIGHTS: usize = 32 << 20;
+
+/// What each thread of a call does.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Plan {
+    /// Everything for its rows, without waiting for another.
+    Rows(Parts),
+    /// One of so many directions, layer by layer.
+    Directions(usize),
+    /// One of so many parts of the units, for all rows; all meet after every step.
+    Units(usize),
+    /// One of so many layers, for all rows, some steps behind the layer below.
+    Layers(usize),
+}
+
+impl Plan {
+    /// Number of threads.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Rows(parts) => parts.len(),
+            Self::Directions(count) | Self::Units(count) | Self::Layers(count) => *count,
+        }
+    }
+}
+
+impl<E: Element> Shared<E> {
+    /// How to share out a call, in which something `between` the layers needs one of them done before the next begins, or
+    /// nothing does.
+    pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool) -> Plan {
+        let config = &self.config;
+        let work = self.work(batch.rows_before(batch.steps()));
+        let rows = threads::parts(batch.rows(), work);
+        let directions = threads::parts(config.num_directions(), work / config.num_layers).len();
+        let units = self.members(batch, work);
+        let layers = if between { 1 } else { self.layers_worth_a_thread(batch, work, units) };
+        if rows.len() < layers {
+            Plan::Layers(layers)
+        } else if directions < units && (rows.len() < units || self.prefers_units(batch)) {
+            Plan::Units(units)
+        } else if rows.len() < directions {
+            Plan::Directions(directions)
+        } else {
+            Plan::Rows(rows)
+        }
+    }
+
+    /// Number of multiply-adds of `rows` rows of all steps.
+    pub(crate) fn work(&self, rows: usize) -> usize {
+        self.directions
+            .iter()
+            .map(Direction::work)
+            .fold(0, usize::saturating_add)
+            .saturating_mul(rows)
+    }
+
+    /// How many threads should share out the units of every step, for a call of `work`
+    /// multiply-adds; 1 where that does not pay.
+    fn members(&self, batch: &Batch<'_>, work: usize) -> usize {
+        let recurrent = self.directions.iter().map(|d| d.w_hh.len());
+        let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
+        let projected = self.config.proj_size > 0;
+        if projected || batch.steps() < 2 || step < WORTH_MEETING {
+            return 1;
+        }
+        let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
+        threads::parts(blocks, work).len().min(threads::offered())
+    }
+
+    /// Whether sharing out units is better than sharing out rows even where there are rows enough:
+    /// weights are large, or rows end one after the other and would leave threads idle.
+    fn prefers_units(&self, batch: &Batch<'_>) -> bool {
+        let large = |d: &Direction<E>| d.w_hh.bytes() > LARGE_WEIGHTS;
+        matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
+    }
+
+    /// The number of layers if a thread for each is better than `units` threads that share out the units; else 1.
+    fn layers_worth_a_thread(&self, batch: &Batch<'_>, work: usize, units: usize) -> usize {
+        let (layers, steps) = (self.config.num_layers, batch.steps());
+        let most = threads::parts(layers, work).len().min(threads::offered());
+        if self.config.bidirectional || most < layers {
+            return 1;
+        }
+        // Of a step of all rows; the last layer begins `layers - 1` parts late.
+        let of_layer = |d: &Direction<E>| d.work().saturating_mul(batch.rows());
+        let longest = self.directions.iter().map(of_layer).max().unwrap_or(0);
+        let late = longest.saturating_mul((layers - 1) * pace::part(steps)) / steps.max(1);
+        let by_layers = longest.saturating_add(late);
+        let all = self.work(batch.rows());
+        let by_units = if units > 1 { (all / units).saturating_add(layers * MEETING) } else { all };
+        if by_layers < by_units { layers } else { 1 }
+    }
+}
