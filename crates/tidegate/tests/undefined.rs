@@ -51,11 +51,11 @@ fn packed_sequences_and_streams() {
 /// Threads share out the rows, and the units and the layers of one row: under Miri, of calls as small as these.
 #[test]
 fn several_threads() {
-    for (num_layers, steps, batch, threads) in
-        [(1, 2, 3, 2), (1, 3, 1, 2), (2, 13, 1, 2), (4, 13, 1, 4)]
+    for (num_layers, hidden_size, steps, batch, threads) in
+        [(1, 20, 2, 3, 2), (1, 20, 3, 1, 2), (2, 4, 13, 1, 2), (4, 3, 13, 1, 4)]
     {
         set_num_threads(threads);
-        let config = Config { num_layers, ..Config::new(Mode::Gru, 2, 20) };
+        let config = Config { num_layers, ..Config::new(Mode::Gru, 2, hidden_size) };
         let mut sample = Sample::<f32>::with(config, steps, batch, 3);
         (sample.lengths, sample.resets) = (None, None);
         sample.layer = sample.layer.at_level(scalar());
