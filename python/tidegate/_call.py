@@ -139,12 +139,12 @@ def forward(
     addresses = []
     if packed is None:
         packed, addresses, _alive = packed_of(config, weights)
-    shape, size = x.shape, config.proj_size or config.hidden_size
-    output = x.new_empty((*shape[:-1], 2 * size if config.bidirectional else size))
+    (*rows, _), size = x.shape, config.proj_size or config.hidden_size
+    output = x.new_empty(*rows, 2 * size if config.bidirectional else size)
     if h is None:
         state, scans = None, config.num_layers * config.directions
-        h_n = x.new_empty((scans, shape[1], size))
-        c_n = x.new_empty((scans, shape[1], config.hidden_size)) if config.mode == "LSTM" else None
+        h_n = x.new_empty(scans, rows[1], size)
+        c_n = x.new_empty(scans, rows[1], config.hidden_size) if config.mode == "LSTM" else None
     else:
         state = _described(h), None if c is None else _described(c)
         h_n = torch.empty_like(h, memory_format=CONTIGUOUS)

@@ -147,8 +147,10 @@ def route(x) -> "bool | None":
 def fits(config: Config, state, batch) -> bool:
     """Whether the state has the sizes of the configuration."""
     scans = config.num_layers * config.directions
-    sizes = (config.output_size, config.hidden_size)
-    return all(part.shape == (scans, batch, size) for part, size in zip(state, sizes))
+    for part, size in zip(state, (config.output_size, config.hidden_size)):
+        if part.shape != (scans, batch, size):
+            return False
+    return True
 
 
 def ordinary(x, state, weights, traced: bool) -> bool:
@@ -171,9 +173,12 @@ def configuration(mode, input_size, hidden_size, num_layers, bias, bidirectional
 
 def direct(module, x, hx):
     """A module's call on tensors if it is of the most common kind, without what PyTorch's code takes to find that out."""
-    if type(x) is not Tensor or x.dim() != 3 or route(x) is not False or module.training and module.dropout:
+    if type(x) is not Tensor or route(x) is not False or module.training and module.dropout:
         return None
-    steps, batch, inputs = x.shape
+    shape = x.shape
+    if len(shape) != 3:
+        return None
+    steps, batch, inputs = shape
     if module.batch_first:
         steps, batch = batch, steps
     if steps == 0 or inputs != module.input_size:
@@ -186,7 +191,8 @@ def direct(module, x, hx):
     config = configuration(
         mode, inputs, module.hidden_size, module.num_layers, module.bias, module.bidirectional, module.proj_size, x.dtype
     )
-    if len(weights) != len(shapes(config)):
+    known = shapes(config)
+    if len(weights) != len(known):
         return None
     grad = torch.is_grad_enabled()
     state = initial(config, hx)
@@ -194,8 +200,10 @@ def direct(module, x, hx):
     unchanged = type(packed) is Packed and packed.is_of(config, weights)
     if state is None or state and not fits(config, state, batch):
         return None
-    if not unchanged and any(weight.shape != shape for weight, shape in zip(weights, shapes(config))):
-        return None
+    if not unchanged:
+        for weight, expected in zip(weights, known):
+            if weight.shape != expected:
+                return None
     if not ordinary(x, state, () if unchanged else weights, False):
         return None
     x = x.transpose(0, 1) if module.batch_first else x
