@@ -173,12 +173,9 @@ def configuration(mode, input_size, hidden_size, num_layers, bias, bidirectional
 
 def direct(module, x, hx):
     """A module's call on tensors if it is of the most common kind, without what PyTorch's code takes to find that out."""
-    if type(x) is not Tensor or route(x) is not False or module.training and module.dropout:
+    if type(x) is not Tensor or x.dim() != 3 or route(x) is not False or module.training and module.dropout:
         return None
-    shape = x.shape
-    if len(shape) != 3:
-        return None
-    steps, batch, inputs = shape
+    steps, batch, inputs = x.shape
     if module.batch_first:
         steps, batch = batch, steps
     if steps == 0 or inputs != module.input_size:

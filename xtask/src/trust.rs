@@ -88,7 +88,7 @@ fn miri() -> Result<(), String> {
     let miri = |arguments: &[&str]| {
         let folder = target().join("miri");
         // The clock is real, and the threads of the team never end.
-        // Four cores, since no more threads wait for one another than there are.
+        // Four cores, or no threads would wait for one another: never more do than there are cores.
         let flags = "-Zmiri-disable-isolation -Zmiri-ignore-leaks -Zmiri-num-cpus=4";
         let mut command = nightly();
         command.args(["miri", "test", "--target-dir"]).arg(folder).args(arguments);

@@ -34,7 +34,7 @@ pub(crate) struct Job<'a, E> {
 
 /// The memory of a call.
 pub(crate) struct Memory<'a, E> {
-    /// Outputs between layers: of two layers by turns, of all in training.
+    /// Outputs between layers: of two layers by turns, of all in training and where all run at once.
     pub(crate) between: &'a mut Buffer<E>,
     pub(crate) masks: &'a mut Buffer<E>,
     pub(crate) exchange: &'a mut Exchange<E>,
@@ -77,8 +77,11 @@ impl<E: Element> Shared<E> {
                 keep
             }
         };
+        let plan = self.plan(&batch, masks.is_some());
         let upper = config.num_layers - 1;
-        let slots = if keep.is_empty() { upper.min(2) } else { upper };
+        // By turns where a layer is done before the next but one begins.
+        let by_turns = keep.is_empty() && !matches!(plan, Plan::Layers(_));
+        let slots = if by_turns { upper.min(2) } else { upper };
         between.reserve(slots * total * width);
         let state = job.state.map(|state| state.rows(job.order));
         let reset = job.resets.and_then(|(_, state)| state).map(|state| state.rows(job.order));
@@ -102,7 +105,7 @@ impl<E: Element> Shared<E> {
             reset_h: reset.map(|(h, _)| h),
             reset_c: reset.and_then(|(_, c)| c),
         };
-        call.run(self.plan(&batch, call.masks.is_some()), tasks, exchange);
+        call.run(plan, tasks, exchange);
     }
 
     /// Elements of the longest row of `h`.
@@ -188,8 +191,7 @@ impl<E: Element> Call<'_, E> {
                     let member = unsafe { exchange.member(layer, layers) };
                     let _watch = Watch(member);
                     let pace = Pace::new(member, self.batch.steps());
-                    // SAFETY: every layer is run once, at the pace of the layer below. Of two that write to the same slot
-                    // the upper one writes a row after the layer between them has read it.
+                    // SAFETY: every layer is run once, at the pace of the layer below, and writes to a place of its own.
                     unsafe {
                         self.run_direction(layer, 0, rows.clone(), task, Others::Layers(pace))
                     }

@@ -78,7 +78,7 @@ impl<E: Element> Exchange<E> {
     }
 }
 
-/// One of the threads that share out the units.
+/// One of the threads that share out the units, or the layers.
 #[derive(Debug)]
 pub(crate) struct Member<'a, E> {
     exchange: &'a Exchange<E>,

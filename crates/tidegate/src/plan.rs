@@ -46,16 +46,15 @@ impl Plan {
 }
 
 impl<E: Element> Shared<E> {
-    /// How to share out a call, in which something `between` the layers needs one of them done before the next begins, or
-    /// nothing does.
+    /// How to share out a call. Where something is done `between` the layers, one is complete before the next begins.
     pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool) -> Plan {
         let config = &self.config;
         let work = self.work(batch.rows_before(batch.steps()));
         let rows = threads::parts(batch.rows(), work);
         let directions = threads::parts(config.num_directions(), work / config.num_layers).len();
         let units = self.members(batch, work);
-        let layers = if between { 1 } else { self.layers_worth_a_thread(batch, work, units) };
-        if rows.len() < layers {
+        let layers = self.layers_worth_a_thread(batch, work, units);
+        if rows.len() == 1 && layers > 1 && !between {
             Plan::Layers(layers)
         } else if directions < units && (rows.len() < units || self.prefers_units(batch)) {
             Plan::Units(units)
@@ -110,5 +109,37 @@ impl<E: Element> Shared<E> {
         let all = self.work(batch.rows());
         let by_units = if units > 1 { (all / units).saturating_add(layers * MEETING) } else { all };
         if by_layers < by_units { layers } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, Mode, RnnBase, set_num_threads};
+
+    #[test]
+    fn a_call_is_shared_out_by_what_it_has_enough_of() {
+        if threads::offered() < 2 {
+            return;
+        }
+        set_num_threads(2);
+        let plan = |config: Config, rows, between| {
+            let layer = RnnBase::<f32>::new(config).unwrap();
+            let plan = layer.shared().plan(&Batch::Equal { steps: 100, rows }, between);
+            format!("{plan:?}")
+        };
+        let one = Config::new(Mode::Lstm, 64, 64);
+        let two = Config { num_layers: 2, ..one };
+        assert_eq!(plan(two, 1, false), "Layers(2)");
+        assert_eq!(plan(two, 1, true), "Units(2)");
+        assert_eq!(plan(one, 1, false), "Units(2)");
+        assert_eq!(plan(Config { bidirectional: true, ..two }, 1, false), "Directions(2)");
+        assert_eq!(plan(two, 8, false), "Rows(Parts { rows: 8, parts: 2 })");
+        // Meeting is a small part of such a step, and waiting for the first part of a layer is not.
+        let large = Config { num_layers: 2, ..Config::new(Mode::Lstm, 512, 512) };
+        assert_eq!(plan(large, 1, false), "Units(2)");
+        let small = Config { num_layers: 2, ..Config::new(Mode::Lstm, 16, 16) };
+        assert_eq!(plan(small, 1, false), "Rows(Parts { rows: 1, parts: 1 })");
+        set_num_threads(0);
     }
 }

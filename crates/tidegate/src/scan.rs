@@ -99,7 +99,8 @@ impl<E: Element> Scan<'_, E> {
     /// Where others compute other blocks of the same rows, of `c` only this scan's blocks are right at the end, of `h` all.
     ///
     /// # Safety
-    /// No other thread may access this scan's rows and units of the output at the same time.
+    /// No other thread may access this scan's rows and units of the output at the same time, but for the layer above once
+    /// it has been told that it may read them.
     #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
     pub(crate) unsafe fn run(
         self,

@@ -65,7 +65,11 @@ impl<E: Element> Scan<'_, E> {
             let positions = start..(start + most).min(all.end);
             self.others.wait_for_input(positions.end);
             let source = match inputs {
-                Some((first, stride)) => Source::Inputs { first, stride: self.onwards(stride) },
+                Some((first, stride)) => {
+                    let stride = self.onwards(stride);
+                    let first = first.wrapping_offset(stride * (start - all.start) as isize);
+                    Source::Inputs { first, stride }
+                }
                 None => {
                     self.input_sums(level, positions.clone(), scratch);
                     Source::Sums(scratch.sums.as_ptr())

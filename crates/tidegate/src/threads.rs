@@ -13,26 +13,38 @@ use crate::team;
 /// of a fast core, a few times what waking a parked member takes. A guess, not yet measured.
 const WORTH_A_THREAD: usize = if cfg!(miri) { 100 } else { 1_000_000 };
 
-/// The number of threads set, or 0 for as many as the machine offers.
+/// The number of threads set, or 0 for the usual number.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// The number of threads the machine offers. Asked once: the system's answer takes files to be read
 /// and memory to be allocated.
 static OFFERED: OnceLock<usize> = OnceLock::new();
 
-/// Sets how many threads a forward call may use; 0 stands for as many as the machine offers.
+/// The usual number of threads, asked for once.
+static USUAL: OnceLock<usize> = OnceLock::new();
+
+/// Sets how many threads a call may use; 0, as at the start, stands for the environment variable `TIDEGATE_NUM_THREADS`,
+/// and where that says nothing for as many as the machine runs at once.
 ///
-/// The results have the same bits with any number.
+/// The results have the same bits with any number. On Linux threads that share a call are kept off the core of the
+/// thread that wakes them, by the system call `sched_setaffinity`; `TIDEGATE_AFFINITY=0` in the environment lets the
+/// system choose, for sandboxes that end a process for this call.
 pub fn set_num_threads(threads: usize) {
     THREADS.store(threads, Ordering::Relaxed);
 }
 
-/// How many threads a forward call may use.
+/// How many threads a call may use.
 pub fn num_threads() -> usize {
     match THREADS.load(Ordering::Relaxed) {
-        0 => offered(),
+        0 => *USUAL.get_or_init(|| wanted().unwrap_or_else(offered)),
         threads => threads,
     }
+}
+
+/// The number of threads that the environment asks for.
+fn wanted() -> Option<usize> {
+    let wanted = std::env::var("TIDEGATE_NUM_THREADS").ok()?;
+    wanted.trim().parse().ok().filter(|&threads| threads > 0)
 }
 
 /// How many threads the machine runs at once.
@@ -79,10 +91,10 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
 static MISSED: AtomicUsize = AtomicUsize::new(0);
 
 /// A thread that spins takes less than this to come.
-const LEAST_PATIENCE: Duration = Duration::from_micros(2);
+const LEAST_PATIENCE: Duration = Duration::from_micros(if cfg!(miri) { 1 << 30 } else { 2 });
 
 /// A thread that is parked takes less than this to come, unless the machine is busy.
-const MOST_PATIENCE: Duration = Duration::from_micros(500);
+const MOST_PATIENCE: Duration = Duration::from_micros(if cfg!(miri) { 1 << 30 } else { 500 });
 
 /// Multiply-adds of one thread in a nanosecond, roughly: 22 to 42 for a single row on a Zen 5.
 const SPEED: usize = 32;
