@@ -95,6 +95,11 @@ fn a_thread_parked_on_the_callers_core_wakes_up_on_another() {
     ends_on_two_cores(caller, member, || call(1)); // each thread has units, and waits for the other at every step
     ends_on_two_cores(caller, member, || call(8)); // each has rows
     assert_eq!(sched_getaffinity(None).unwrap(), allowed);
-    std::thread::sleep(Duration::from_millis(5));
+    // On a busy machine a member that was woken takes its core back when it gets to run.
+    let mut waits = 0;
+    while sched_getaffinity(Some(member)).unwrap() != allowed && waits < 1000 {
+        std::thread::sleep(Duration::from_millis(10));
+        waits += 1;
+    }
     assert_eq!(sched_getaffinity(Some(member)).unwrap(), allowed, "it was not given back a core");
 }
