@@ -7,13 +7,12 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 use tidegate::{Config, Generator, Mode, Options, RnnBase, View, set_num_threads};
 
-/// Moves a thread to `core`, where it need not stay.
+/// Moves a thread to `core`, where it need not stay: it may run on all that the calling thread may run on.
 fn go_to(thread: Pid, core: usize) {
-    let before = sched_getaffinity(Some(thread)).unwrap();
     let mut only = CpuSet::new();
     only.set(core);
     sched_setaffinity(Some(thread), &only).unwrap();
-    sched_setaffinity(Some(thread), &before).unwrap();
+    sched_setaffinity(Some(thread), &sched_getaffinity(None).unwrap()).unwrap();
 }
 
 /// The core that a thread of this process runs on or ran on last: the 39th field of its `stat`, whose second is in
