@@ -161,7 +161,7 @@ pub(crate) struct JobOptions {
     /// Stream N steps at a time: the same bits; not for bidirectional layers
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) chunk: Option<usize>,
-    /// Threads to use [default: one per core]
+    /// Threads to use [default: TIDEGATE_NUM_THREADS, or one per core]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) threads: Option<usize>,
     /// Round the weight matrices to bf16 and keep them so: half the memory, the rest in float32

@@ -3,7 +3,7 @@
 use crate::Element;
 use crate::exchange::Member;
 
-/// Parts of a sequence: while the first is computed nothing else is, so the last layer ends a part later than the first.
+/// Most parts of a sequence: each layer begins a part later than the one below, and ends a part later.
 const PARTS: usize = 32;
 
 /// Fewest steps of a part: the products of as many inputs are computed at once with weights that are read once.

@@ -13,8 +13,8 @@ use crate::weights::Direction;
 const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
 
 /// Multiply-adds that a thread could do in the time that a meeting after a step takes. Measured on a Zen 4, two layers
-/// on two threads, 100 steps: as fast with units as with layers at 333,000 multiply-adds of a layer's step, and a half
-/// faster with layers at 18,000.
+/// on two threads, 100 steps: as fast with units as with layers at 333,000 multiply-adds of a layer's step, and a sixth
+/// faster with layers at 33,000.
 const MEETING: usize = if cfg!(miri) { 1_000_000 } else { 10_000 };
 
 /// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads

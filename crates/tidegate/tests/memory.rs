@@ -7,8 +7,8 @@ mod common;
 
 use common::sample::Sample;
 use tidegate::{
-    Config, Error, Generator, Mode, OutputMut, RnnBase, Saved, StateDict, Tensor, Workspace,
-    set_num_threads,
+    Config, Error, Generator, Mode, Options, OutputMut, RnnBase, Saved, StateDict, Tensor, View,
+    Workspace, set_num_threads,
 };
 use tidegate_testing::failing::{self, Failing};
 
@@ -76,6 +76,7 @@ fn every_allocation_that_fails_is_an_error() {
         }
     }
     streams();
+    layers_at_once();
     half_a_forward_call_is_none();
 }
 
@@ -95,6 +96,22 @@ fn streams() {
         // The calls that failed have left the state alone.
         assert_eq!(output, fresh);
     }
+}
+
+/// Each layer on a thread of its own, for which the one above waits.
+fn layers_at_once() {
+    set_num_threads(2);
+    let config = Config { num_layers: 2, ..Config::new(Mode::Gru, 64, 64) };
+    let sample = Sample::<f32>::with(config, 300, 1, 1);
+    let dict: StateDict<f32> = sample.layer.state_dict();
+    let want = sample.layer.forward_with(View::from(&sample.x), Options::default()).unwrap();
+    let forward = || {
+        let layer = RnnBase::from_state_dict(config, &dict, "")?;
+        layer.forward_with(View::from(&sample.x), Options::default())
+    };
+    assert!(each_fails("layers at once", forward) > 8);
+    assert!(forward().unwrap() == want);
+    set_num_threads(0);
 }
 
 /// What a call that failed has kept is not taken for that of one that did not.

@@ -75,7 +75,7 @@ fn check_all<E: Number>() {
     }
     let projected = Config { num_layers: 2, proj_size: 20, ..Config::new(Mode::Lstm, 40, 100) };
     Call::<E>::new(projected, 60, 1, false).check();
-    // Few rows of several layers with nothing between these: each thread runs a layer.
+    // One row of several layers with nothing between these: each thread runs a layer, where there are cores enough.
     for (hidden, layers, steps) in [(20, 2, 500), (32, 2, 500), (32, 3, 500), (70, 2, 130)] {
         for mode in Mode::ALL {
             let hidden = if mode.gates() > 1 { hidden } else { 2 * hidden };
