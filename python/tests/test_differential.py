@@ -9,21 +9,29 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from common import close, configuration, pair, states
 
 
+def results_of(layer, x, lengths, state, seed, sort):
+    hx = None if not state else tuple(state) if layer.mode == "LSTM" else state[0]
+    if lengths is not None:
+        x = pack_padded_sequence(x, lengths, layer.batch_first, enforce_sorted=sort)
+    torch.manual_seed(seed)
+    output, hidden = layer(x, hx)
+    hidden = hidden if layer.mode == "LSTM" else (hidden,)
+    return [output.data if isinstance(output, PackedSequence) else output, *hidden]
+
+
+def results_alone(layer, x, lengths, state, seed, sort):
+    """Results where nothing wants a gradient: another way through our code."""
+    with torch.no_grad():
+        return results_of(layer, x, lengths, [part.detach() for part in state], seed, sort)
+
+
 def call(layer, x, lengths, state, seed, sort):
     """Results and gradients of one call."""
     x = x.detach().clone().requires_grad_()
     state = [part.detach().clone().requires_grad_() for part in state]
-    hx = None if not state else tuple(state) if layer.mode == "LSTM" else state[0]
-    given = x
-    if lengths is not None:
-        given = pack_padded_sequence(x, lengths, layer.batch_first, enforce_sorted=sort)
-    torch.manual_seed(seed)
-    output, hidden = layer(given, hx)
-    hidden = hidden if layer.mode == "LSTM" else (hidden,)
-    output = output.data if isinstance(output, PackedSequence) else output
+    results = results_of(layer, x, lengths, state, seed, sort)
     generator = torch.Generator().manual_seed(seed)
     chosen = [k for k in range(3) if torch.rand((), generator=generator) < 0.7] or [0]
-    results = [output, *hidden]
     loss = sum((results[k] * torch.randn(results[k].shape, generator=generator, dtype=x.dtype)).sum() for k in chosen if k < len(results))
     gradients = None
     if isinstance(loss, torch.Tensor):
@@ -59,6 +67,8 @@ def test_random_calls(part):
         want = call(stock, x, lengths, state, seed, sort)
         got = call(ours, x, lengths, state, seed, sort)
         what = f"seed {seed}: {stock}, x {tuple(shape)}, lengths {lengths}"
+        for k, (g, w) in enumerate(zip(results_alone(ours, x, lengths, state, seed, sort), got[0], strict=True)):
+            assert torch.equal(g, w) and g.stride() == w.stride(), f"{what}: result {k} without a gradient"
         for k, (g, w) in enumerate(zip(got[0], want[0], strict=True)):
             assert g.stride() == w.stride() or g.numel() <= 1 or batch == 0, f"{what}: strides {g.stride()}, {w.stride()}"
             close(g, w, f"{what}: result {k}")
@@ -87,6 +97,10 @@ def test_random_cells(kind):
             hx = tuple(state) if count == 2 else state[0]
             out = layer(x, None if seed % 4 == 0 else hx)
             out = out if count == 2 else (out,)
+            with torch.no_grad():
+                alone = layer(given[0], None if seed % 4 == 0 else tuple(given[1:]) if count == 2 else given[1])
+            for g, w in zip(alone if count == 2 else (alone,), out, strict=True):
+                assert layer is stock or torch.equal(g, w) and g.stride() == w.stride(), f"seed {seed}: without a gradient"
             sum((tensor.square() * k).sum() for k, tensor in enumerate(out, 1)).backward()
             results.append([*out, x.grad, *(s.grad for s in state), *(p.grad for p in layer.parameters())])
         for k, (want, got) in enumerate(zip(*results, strict=True)):

@@ -114,9 +114,19 @@ def test_any_arrays_without_pytorch(tmp_path):
         assert not outcome(lambda: layer.stream(batch)) or batch == 2**62
 
 
-def test_constructors_of_the_extension():
-    good = ("LSTM", 3, 2, 1, True, False, 0, False)
-    _core.Layer(*good)
-    for k, bad in [(0, "FOO"), (1, 0), (2, 0), (3, 0), (6, 5), (1, 2**62), (2, 2**62), (3, 2**62), (1, -1), (2, 1.5)]:
+def test_configurations_of_the_extension():
+    weights = [torch.ones(8, 3), torch.ones(8, 2), torch.ones(8), torch.ones(8)]
+    good, x, h = ("LSTM", 3, 2, 1, True, False, 0, False), torch.ones(4, 1, 3), torch.ones(1, 1, 2)
+    call = lambda config, *arguments: _core.forward(config, *arguments, None, None, None, False)
+    results, saved = call(good, weights, x, h, h)
+    assert results[0].shape == (4, 1, 2) and saved is None
+    sizes = [(0, "FOO"), (1, 0), (2, 0), (3, 0), (6, 5), (1, 2**62), (2, 2**62), (3, 2**62), (3, 2**40), (1, -1), (2, 1.5), (4, False), (5, True)]
+    for k, bad in sizes:
         with pytest.raises((ValueError, OverflowError, TypeError)):
-            _core.Layer(*good[:k], bad, *good[k + 1 :])
+            call((*good[:k], bad, *good[k + 1 :]), weights, x, h, h)
+    for bad in (x[0, 0, 0], x[0, 0, :2], x[0], x[..., :2], x[None], x.to("meta"), None, 3, x.to_sparse()):
+        with pytest.raises((ValueError, TypeError, AttributeError, NotImplementedError)):
+            call(good, weights, bad, h, h)
+    for bad in (weights[:3], [], [*weights, weights[0]], [w.t() for w in weights], [w[:-1] for w in weights], [w.to("meta") for w in weights]):
+        with pytest.raises((ValueError, TypeError, NotImplementedError)):
+            call(good, bad, x, h, h)

@@ -6,8 +6,6 @@ an operator (``_ops.py``) that those can trace.
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from typing import NamedTuple, Optional
 
 import torch
@@ -48,147 +46,32 @@ class Extra(NamedTuple):
 
 
 NOTHING = Extra()
-CONTIGUOUS = torch.contiguous_format
-
-class Packed:
-    """Our layer for some weights, and those weights with PyTorch's counts of their changes when they were last compared."""
-
-    def __init__(self, config: Config, layer):
-        self.config, self.layer = config, layer
-        self.weights: "list[weakref.ref]" = []
-        self.versions: "list[int]" = []
-
-    def is_of(self, config: Config, weights) -> bool:
-        """Whether the layer has the values of these very tensors, as far as PyTorch counts changes."""
-        if self.config != config or len(self.versions) != len(weights):
-            return False
-        for known, version, weight in zip(self.weights, self.versions, weights):
-            if known() is not weight or version != weight._version:
-                return False
-        return True
-
-    def remember(self, weights) -> None:
-        if not any(weight.is_inference() for weight in weights):  # of those PyTorch does not count
-            self.weights = [weakref.ref(weight) for weight in weights]
-            self.versions = [weight._version for weight in weights]
-
-    def __reduce__(self):
-        return bool, (True,)  # in a copy of a prepacked module: still to be packed
-
-
-# Layers by their configuration and the addresses of their weights, until the first weight is gone. A few small ones of such
-# weights then wait for others: functions of parameters are new tensors in every call.
-_layers: "OrderedDict[tuple, tuple[Packed, weakref.finalize]]" = OrderedDict()
-_spare: "OrderedDict[Config, _core.Layer]" = OrderedDict()
-MOST_LAYERS, MOST_SPARE, MOST_SPARE_NUMBERS = 1024, 8, 1 << 20
-
-
-def _forget(key: tuple, numbers: int) -> None:
-    found = _layers.pop(key, None)
-    if found is not None and numbers <= MOST_SPARE_NUMBERS:
-        _spare[key[0]] = found[0].layer
-        if len(_spare) > MOST_SPARE:
-            _spare.popitem(last=False)
-
-
-def packed_of(config: Config, weights):
-    """Our layer for these weights, which compares its copy of them in every call, their addresses, and what is there."""
-    addresses = [weight.data_ptr() for weight in weights]
-    key = (config, *addresses)
-    found = _layers.get(key)
-    if found is None:
-        packed = Packed(config, _spare.pop(config, None) or _core.Layer(*config))
-        numbers = sum(weight.numel() for weight in weights)
-        end = weakref.finalize(weights[0], _forget, key, numbers)
-        end.atexit = False
-        _layers[key] = found = packed, end
-        if len(_layers) > MOST_LAYERS:
-            _layers.popitem(last=False)[1][1].detach()
-    if all(map(Tensor.is_contiguous, weights)):
-        return found[0], addresses, weights
-    contiguous = [weight.contiguous() for weight in weights]
-    return found[0], [weight.data_ptr() for weight in contiguous], contiguous
-
-
-def _described(tensor: Tensor):
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
-
-
-def _block(tensor: "Tensor | None"):
-    return None if tensor is None else (tensor.data_ptr(), tensor.numel())
 
 
 def _list(numbers):
     return numbers.tolist() if isinstance(numbers, Tensor) else numbers
 
 
-def forward(
-    config: Config,
-    extra: Extra,
-    x: Tensor,
-    h: "Tensor | None",
-    c: "Tensor | None",
-    weights,
-    train: bool,
-    packed: "Packed | None" = None,
-):
-    """Output, ``h_n``, ``c_n`` or None, and what ``backward`` needs if ``train``; from zeros if ``h`` is None and ``x`` 3-D.
+def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, train: bool):
+    """The results, and what the way back needs if ``train``; from zeros if ``h`` is None.
 
-    With ``packed``, the weights are not looked at.
+    The results are the output, ``h_n`` and ``c_n``; None stands for the output of a cell, whose ``x`` is ``[B, I]`` or ``[I]``, and
+    for ``c_n`` where there is none.
     """
-    addresses = []
-    if packed is None:
-        packed, addresses, _alive = packed_of(config, weights)
-    (*rows, _), size = x.shape, config.proj_size or config.hidden_size
-    output = x.new_empty(*rows, 2 * size if config.bidirectional else size)
-    if h is None:
-        state, scans = None, config.num_layers * config.directions
-        h_n = x.new_empty(scans, rows[1], size)
-        c_n = x.new_empty(scans, rows[1], config.hidden_size) if config.mode == "LSTM" else None
-    else:
-        state = _described(h), None if c is None else _described(c)
-        h_n = torch.empty_like(h, memory_format=CONTIGUOUS)
-        c_n = None if c is None else torch.empty_like(c, memory_format=CONTIGUOUS)
-    lengths = batch_sizes = resets = None
+    lengths = batch_sizes = resets = mask = None
     if extra is not NOTHING:
         lengths, batch_sizes = _list(extra.lengths), _list(extra.batch_sizes)
-        resets = None if extra.resets is None else extra.resets.contiguous()
-    saved = packed.layer.forward(
-        addresses,
-        _described(x),
-        state,
-        (_block(output), _block(h_n), _block(c_n)),
-        lengths,
-        batch_sizes,
-        _block(resets),
-        torch.get_num_threads(),
-        train,
-    )
-    return output, h_n, c_n, saved
+        if extra.resets is not None:
+            mask = extra.resets.contiguous()
+            resets = mask.data_ptr(), mask.numel()
+    return _core.forward(config, weights, x, h, c, batch_sizes, lengths, resets, train)
 
 
-def backward(config: Config, saved, x: Tensor, h: Tensor, c: "Tensor | None", weights, upstream, wanted):
-    """The gradients of ``[x, h, c, *weights]`` that are ``wanted``, else None."""
-    packed, addresses, _alive = packed_of(config, weights)
-    gradients = [
-        torch.empty_like(tensor, memory_format=CONTIGUOUS) if want and tensor is not None else None
-        for tensor, want in zip((x, h, c, *weights), wanted)
-    ]
-    blocks = [_block(gradient) for gradient in gradients]
-    packed.layer.backward(
-        addresses,
-        saved,
-        _described(x),
-        [None if d is None else _described(d) for d in upstream],
-        blocks[:3],
-        blocks[3:] if any(blocks[3:]) else [],
-        torch.get_num_threads(),
-    )
-    return gradients
-
-
-def stock(config: Config, extra: Extra, x: Tensor, h: Tensor, c: "Tensor | None", weights):
-    """The same call by PyTorch's own function; of ``x: [T, B, I]`` from zeros if ``h`` is None."""
+def stock(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights):
+    """The results of the same call by PyTorch's own function."""
+    if x.dim() < 3 and extra.batch_sizes is None:  # a cell
+        one_step = [None if t is None else t.reshape(1, -1, t.shape[-1]) for t in (x, h, c)]
+        return None, *(part.reshape(*x.shape[:-1], -1) for part in stock(config, extra, *one_step, weights)[1:])
     if h is None:
         scans = config.num_layers * config.directions
         h = x.new_zeros(scans, x.shape[1], config.output_size)
@@ -209,22 +92,22 @@ class Function(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", *weights: Tensor):
-        output, h_n, c_n, ctx.kept = forward(config, extra, x, h, c, weights, True)
+        results, ctx.kept = forward(config, extra, x, h, c, weights, True)
         ctx.save_for_backward(x, h, c, *weights)
-        ctx.config, ctx.extra = config, extra
+        ctx.config, ctx.extra, ctx.is_cell = config, extra, results[0] is None
         ctx.set_materialize_grads(False)
-        return (output, h_n) if c_n is None else (output, h_n, c_n)
+        return tuple([result for result in results if result is not None])
 
     @staticmethod
-    def backward(ctx, d_output, d_h, d_c=None):
+    def backward(ctx, *upstream):
+        upstream = (None, *upstream, None)[: 3] if ctx.is_cell else (*upstream, None)[:3]
         x, h, c, *weights = ctx.saved_tensors
-        wanted, upstream = ctx.needs_input_grad[2:], (d_output, d_h, d_c)
+        wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             return None, None, *_differentiable(ctx.config, ctx.extra, (x, h, c, *weights), upstream, wanted)
         if all(d is None for d in upstream):
             return (None,) * (5 + len(weights))
-        upstream = [d if d is None or d.device.type == "cpu" and d.dtype == x.dtype else d.to(x) for d in upstream]
-        gradients = backward(ctx.config, ctx.kept, x, h, c, weights, upstream, wanted)
+        gradients = _core.backward(ctx.config, ctx.kept, weights, x, h, c, upstream, wanted)
         if not _keeps_graph():
             ctx.kept.release()
         return None, None, *gradients
@@ -253,5 +136,5 @@ def run(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor 
     tensors = (x, h, c, *weights)
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
         return Function.apply(config, extra, x, h, c, *weights)
-    output, h_n, c_n, _ = forward(config, extra, x, h, c, weights, False)
-    return (output, h_n) if c_n is None else (output, h_n, c_n)
+    results, _ = forward(config, extra, x, h, c, weights, False)
+    return tuple(result for result in results if result is not None)

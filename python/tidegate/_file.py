@@ -106,7 +106,7 @@ class Layer:
         output = np.zeros((steps, batch, self.num_directions * self.output_size), self._dtype)
         described = first and (_described(first[0]), _described(first[1]) if self._has_cells else None)
         results = (_block(output), _block(last[0]), _block(last[1]) if self._has_cells else None)
-        self._core.forward([], _described(x), described, results, lengths, None, None, 0, False)
+        self._core.forward(_described(x), described, results, lengths)
         return output, last if self._has_cells else last[0]
 
     __call__ = forward

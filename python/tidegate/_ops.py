@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from . import _call
+from . import _call, _core
 from ._call import Config, Extra
 
 
@@ -45,7 +45,7 @@ def rnn(
     resets: Optional[Tensor],
 ) -> Tuple[Tensor, Tensor, Tensor]:
     config = _config(x, h, weights, mode, bias, bidirectional)
-    output, h_n, c_n, _ = _call.forward(config, Extra(batch_sizes, lengths, resets), x, h, c, weights, False)
+    (output, h_n, c_n), _ = _call.forward(config, Extra(batch_sizes, lengths, resets), x, h, c, weights, False)
     return output, h_n, x.new_empty(0) if c_n is None else c_n
 
 
@@ -72,9 +72,9 @@ def rnn_backward(
     resets: Optional[Tensor],
 ) -> List[Tensor]:
     config = _config(x, h, weights, mode, bias, bidirectional)
-    *_, saved = _call.forward(config, Extra(batch_sizes, lengths, resets), x, h, c, weights, True)
+    _, saved = _call.forward(config, Extra(batch_sizes, lengths, resets), x, h, c, weights, True)
     upstream = (d_output, d_h, None if c is None else d_c)
-    gradients = _call.backward(config, saved, x, h, c, weights, upstream, [True] * (3 + len(weights)))
+    gradients = _core.backward(config, saved, weights, x, h, c, upstream, [True] * (3 + len(weights)))
     return [gradient for gradient in gradients if gradient is not None]
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, _VF
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from . import _call
-from ._call import NOTHING, Config, Extra, Packed
+from . import _call, _core
+from ._call import NOTHING, Config, Extra
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
 PLAIN = (Tensor, Parameter)
@@ -164,65 +164,14 @@ def ordinary(x, state, weights, traced: bool) -> bool:
     return x.layout is torch.strided
 
 
-@functools.lru_cache(256)
-def configuration(mode, input_size, hidden_size, num_layers, bias, bidirectional, proj_size, dtype) -> Config:
-    """A module's, by its attributes."""
-    double = dtype == torch.float64
-    return Config(mode, input_size, hidden_size, num_layers, bias, bool(bidirectional), proj_size, double)
+def direct(module, x, hx, lengths=None):
+    """A module's call if it is of the most common kind, without what PyTorch's code takes to find that out; else None."""
+    return None if torch.compiler.is_compiling() else _core.direct(module, x, hx, lengths)
 
 
-def direct(module, x, hx):
-    """A module's call on tensors if it is of the most common kind, without what PyTorch's code takes to find that out."""
-    if type(x) is not Tensor or x.dim() != 3 or route(x) is not False or module.training and module.dropout:
-        return None
-    steps, batch, inputs = x.shape
-    if module.batch_first:
-        steps, batch = batch, steps
-    if steps == 0 or inputs != module.input_size:
-        return None
-    named, mode = module._parameters, module.mode
-    try:
-        weights = [named[name] for name in module._flat_weights_names]
-    except KeyError:  # replaced by functions of others
-        return None
-    config = configuration(
-        mode, inputs, module.hidden_size, module.num_layers, module.bias, module.bidirectional, module.proj_size, x.dtype
-    )
-    known = shapes(config)
-    if len(weights) != len(known):
-        return None
-    grad = torch.is_grad_enabled()
-    state = initial(config, hx)
-    packed = None if grad else module.__dict__.get("_prepacked")
-    unchanged = type(packed) is Packed and packed.is_of(config, weights)
-    if state is None or state and not fits(config, state, batch):
-        return None
-    if not unchanged:
-        for weight, expected in zip(weights, known):
-            if weight.shape != expected:
-                return None
-    if not ordinary(x, state, () if unchanged else weights, False):
-        return None
-    x = x.transpose(0, 1) if module.batch_first else x
-    h, c = (*state, None, None)[:2]
-    if grad:
-        output, *last = _call.run(config, NOTHING, x, h, c, weights, False)
-    else:
-        output, *last, _ = _call.forward(config, NOTHING, x, h, c, weights, False, packed if unchanged else None)
-    if packed and not unchanged:
-        module._prepacked = _call.packed_of(config, weights)[0]
-        module._prepacked.remember(weights)
-    output = output.transpose(0, 1) if module.batch_first else output
-    return output, tuple(last[:2]) if mode == "LSTM" else last[0]
-
-
-def initial(config: Config, hx):
-    """The state to begin with, of tensors; empty for zeros, None if it is an unusual one."""
-    if hx is None:
-        return ()
-    if config.mode == "LSTM":
-        return hx if type(hx) is tuple and len(hx) == 2 and all(type(part) is Tensor for part in hx) else None
-    return (hx,) if type(hx) is Tensor else None
+def direct_cell(mode: str, module, x, hx):
+    """As ``direct``, of a cell."""
+    return None if torch.compiler.is_compiling() else _core.direct_cell(mode, module, x, hx)
 
 
 @functools.lru_cache(256)

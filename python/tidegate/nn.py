@@ -17,6 +17,9 @@ __all__ = ["GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "c
 
 
 _lstm_forward, _gru_forward, _rnn_forward = map(ours, (nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward))
+_lstm_cell_forward, _gru_cell_forward, _rnn_cell_forward = map(
+    ours, (nn.LSTMCell.forward, nn.GRUCell.forward, nn.RNNCell.forward)
+)
 
 
 class RNNBase(stock.RNNBase):
@@ -31,6 +34,15 @@ class RNNBase(stock.RNNBase):
         """
         self._prepacked = bool(on)
         return self
+
+    def _run(self, pytorchs, x, hx, lengths, resets, return_cells=False):
+        """A call: the quick way if it is one for that, or else by PyTorch's code, or by ours if it has what PyTorch's has not."""
+        found = None if resets is not None or return_cells else _vf.direct(self, x, hx, lengths)
+        if found is not None:
+            return found
+        if lengths is None and resets is None and not return_cells:
+            return pytorchs(self, x, hx)
+        return self._with_extra(x, hx, lengths, resets, return_cells)
 
     def _with_extra(self, x, hx, lengths, resets, return_cells):
         """A call with ``lengths``, ``resets`` or ``return_cells``."""
@@ -83,12 +95,11 @@ class RNNBase(stock.RNNBase):
             raise RuntimeError("return_cells: not with dropout in training, whose masks are drawn once")
         with torch.no_grad():
             x = (x.transpose(0, 1) if batch_first else x).detach()
-            saved = _call.forward(config, extra, x, *state, self._flat_weights, True)[-1]
-            layer = _call.packed_of(config, self._flat_weights)[0].layer
+            _, saved = _call.forward(config, extra, x, *state, self._flat_weights, True)
             found = []
             for k in range(config.num_layers):
                 cells = torch.empty((*x.shape[:2], config.directions * config.hidden_size), dtype=x.dtype)
-                layer.cell_states(saved, k, (cells.data_ptr(), cells.numel()))
+                saved.cell_states(k, cells)
                 found.append(cells.transpose(0, 1) if batch_first else cells)
             return found
 
@@ -140,9 +151,7 @@ class LSTM(RNNBase):
         ``resets: [T, B]`` (``[B, T]`` if ``batch_first``) of bool says where the state is set to zero before a step. With
         ``return_cells`` a third result is ``c`` of every step: of each layer a tensor ``[T, B, D*H]``, without gradient.
         """
-        if lengths is None and resets is None and not return_cells:
-            return _vf.direct(self, input, hx) or _lstm_forward(self, input, hx)
-        return self._with_extra(input, hx, lengths, resets, return_cells)
+        return self._run(_lstm_forward, input, hx, lengths, resets, return_cells)
 
 
 class GRU(RNNBase):
@@ -155,9 +164,7 @@ class GRU(RNNBase):
 
     def forward(self, input, hx=None, lengths=None, resets=None):
         """As ``torch.nn.GRU``: ``output, h_n``; ``lengths`` and ``resets`` as in :class:`LSTM`."""
-        if lengths is None and resets is None:
-            return _vf.direct(self, input, hx) or _gru_forward(self, input, hx)
-        return self._with_extra(input, hx, lengths, resets, False)
+        return self._run(_gru_forward, input, hx, lengths, resets)
 
 
 class RNN(RNNBase):
@@ -173,31 +180,38 @@ class RNN(RNNBase):
             self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
         if self.nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
-        super().__init__(f"RNN_{self.nonlinearity.upper()}", *args, **kwargs)
+        super().__init__(f"RNN_{self.nonlinearity}".upper(), *args, **kwargs)
 
     def forward(self, input, hx=None, lengths=None, resets=None):
         """As ``torch.nn.RNN``: ``output, h_n``; ``lengths`` and ``resets`` as in :class:`LSTM`."""
-        if lengths is None and resets is None:
-            return _vf.direct(self, input, hx) or _rnn_forward(self, input, hx)
-        return self._with_extra(input, hx, lengths, resets, False)
+        return self._run(_rnn_forward, input, hx, lengths, resets)
 
 
 class LSTMCell(nn.LSTMCell):
     """``torch.nn.LSTMCell``, computed by tidegate."""
 
-    forward = ours(nn.LSTMCell.forward)
+    def forward(self, input, hx=None):
+        """As ``torch.nn.LSTMCell``."""
+        found = _vf.direct_cell("LSTM", self, input, hx)
+        return _lstm_cell_forward(self, input, hx) if found is None else found
 
 
 class GRUCell(nn.GRUCell):
     """``torch.nn.GRUCell``, computed by tidegate."""
 
-    forward = ours(nn.GRUCell.forward)
+    def forward(self, input, hx=None):
+        """As ``torch.nn.GRUCell``."""
+        found = _vf.direct_cell("GRU", self, input, hx)
+        return _gru_cell_forward(self, input, hx) if found is None else found
 
 
 class RNNCell(nn.RNNCell):
     """``torch.nn.RNNCell``, computed by tidegate."""
 
-    forward = ours(nn.RNNCell.forward)
+    def forward(self, input, hx=None):
+        """As ``torch.nn.RNNCell``."""
+        found = _vf.direct_cell(f"RNN_{self.nonlinearity}".upper(), self, input, hx)
+        return _rnn_cell_forward(self, input, hx) if found is None else found
 
 
 _OURS = {

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use tidegate::{
-    Config, Element, GradientsMut, Mode, Options, OutputMut, Packing, Resets, RnnBase, State,
-    Upstream, set_num_threads,
+    Element, GradientsMut, Options, OutputMut, Packing, Resets, RnnBase, State, Upstream,
+    set_num_threads,
 };
 
 use crate::array::{Array, Block};
+use crate::config::Config;
 use crate::saved::{Kept, Loan, Pool, Saved, lock};
 
 /// A stack of layers in float32 or float64.
@@ -38,115 +39,109 @@ pub(crate) fn value_error(error: tidegate::Error) -> PyErr {
     }
 }
 
-/// The mode of PyTorch's name `LSTM`, `GRU`, `RNN_TANH` or `RNN_RELU`.
-fn mode(name: &str) -> PyResult<Mode> {
-    match name {
-        "LSTM" => Ok(Mode::Lstm),
-        "GRU" => Ok(Mode::Gru),
-        "RNN_TANH" => Ok(Mode::RnnTanh),
-        "RNN_RELU" => Ok(Mode::RnnRelu),
-        _ => Err(PyValueError::new_err(format!("Unrecognized RNN mode: {name}"))),
-    }
-}
-
-/// What a call takes beside the input and a state.
-struct Extra {
-    lengths: Option<Vec<usize>>,
-    packing: Option<Packing>,
-    resets: Option<Vec<bool>>,
+/// The tensors a call reads beside the parameters: input `[T, B, I]`, or `[rows, I]` of packed sequences, and state.
+pub(crate) struct Inputs {
+    pub(crate) x: Array,
+    pub(crate) state: Option<(Array, Option<Array>)>,
+    pub(crate) lengths: Option<Vec<usize>>,
+    pub(crate) packing: Option<Packing>,
+    pub(crate) resets: Option<Vec<bool>>,
 }
 
 /// Where results go: output, `h_n`, and `c_n` of an LSTM.
-type Results = (Block, Block, Option<Block>);
+pub(crate) type Results = (Block, Block, Option<Block>);
 
-#[pymethods]
+/// What the way back reads: the input, and the gradients by output, `h_n` and `c_n`.
+pub(crate) struct Upstreams {
+    pub(crate) x: Array,
+    pub(crate) upstream: [Option<Array>; 3],
+}
+
+/// Where gradients go: those of input, `h_0` and `c_0`, and of the parameters; none at all of these may be left out.
+pub(crate) struct Into {
+    pub(crate) states: [Option<Block>; 3],
+    pub(crate) parameters: Vec<Option<Block>>,
+}
+
 impl Layer {
-    #[new]
-    #[allow(clippy::too_many_arguments, reason = "PyTorch's")]
-    fn new(
-        mode_name: &str,
-        input_size: usize,
-        hidden_size: usize,
-        num_layers: usize,
-        bias: bool,
-        bidirectional: bool,
-        proj_size: usize,
-        double: bool,
-    ) -> PyResult<Self> {
-        let config = Config::new(mode(mode_name)?, input_size, hidden_size);
-        let config = Config { num_layers, bias, bidirectional, proj_size, ..config };
-        Ok(Self(match double {
-            false => Core::F32(Packed::new(RnnBase::new(config).map_err(value_error)?)),
-            true => Core::F64(Packed::new(RnnBase::new(config).map_err(value_error)?)),
+    pub(crate) fn new(config: &Config) -> PyResult<Self> {
+        Ok(Self(match config.double {
+            false => Core::F32(Packed::new(RnnBase::new(config.of).map_err(value_error)?)),
+            true => Core::F64(Packed::new(RnnBase::new(config.of).map_err(value_error)?)),
         }))
     }
 
-    /// Runs the layer over `x: [T, B, I]`, or `[rows, I]` with `batch_sizes`, with the parameters at the addresses
-    /// `parameters`, or its own if there are none. Returns what `backward` needs if `train`.
-    #[allow(clippy::too_many_arguments, reason = "one call of a private function, for speed")]
-    fn forward(
+    /// Runs the layer with the parameters at the addresses `parameters`, or its own if there are none. Returns what
+    /// [`backward`](Self::backward) needs if `train`.
+    ///
+    /// The arrays must be of the type of the layer, and stay and be left alone by others until this returns.
+    pub(crate) fn forward(
         &self,
         py: Python<'_>,
-        parameters: Vec<usize>,
-        x: Array,
-        state: Option<(Array, Option<Array>)>,
+        parameters: &[usize],
+        inputs: &Inputs,
         results: Results,
-        lengths: Option<Vec<usize>>,
-        batch_sizes: Option<Vec<usize>>,
-        resets: Option<Block>,
-        threads: usize,
         train: bool,
     ) -> PyResult<Option<Saved>> {
-        let packing = batch_sizes.map(|sizes| Packing::new(sizes, None)).transpose();
-        let packing = packing.map_err(value_error)?;
-        // SAFETY: the caller's array of bytes; any byte but zero is true.
-        let resets = resets.map(|mask| unsafe { mask.read::<u8>() });
-        let resets = resets.map(|mask| mask.iter().map(|&cut| cut != 0).collect());
-        let extra = Extra { lengths, packing, resets };
-        set_num_threads(threads);
         py.detach(|| {
             Ok(match &self.0 {
                 Core::F32(packed) => packed
-                    .forward(&parameters, &x, state.as_ref(), results, &extra, train)?
+                    .forward(parameters, inputs, results, train)?
                     .map(|loan| Saved(Kept::F32(loan))),
                 Core::F64(packed) => packed
-                    .forward(&parameters, &x, state.as_ref(), results, &extra, train)?
+                    .forward(parameters, inputs, results, train)?
                     .map(|loan| Saved(Kept::F64(loan))),
             })
         })
     }
 
-    /// Adds nothing and overwrites the gradients of `x`, `h_0`, `c_0` and the parameters that have a place.
-    #[allow(clippy::too_many_arguments, reason = "one call of a private function, for speed")]
-    fn backward(
+    /// Overwrites the gradients that have a place. The arrays as in [`forward`](Self::forward).
+    pub(crate) fn backward(
         &self,
         py: Python<'_>,
-        parameters: Vec<usize>,
+        parameters: &[usize],
         saved: &Saved,
-        x: Array,
-        upstream: [Option<Array>; 3],
-        into: [Option<Block>; 3],
-        into_parameters: Vec<Option<Block>>,
-        threads: usize,
+        upstreams: &Upstreams,
+        into: Into,
     ) -> PyResult<()> {
-        set_num_threads(threads);
         py.detach(|| match (&self.0, &saved.0) {
             (Core::F32(packed), Kept::F32(loan)) => {
-                packed.backward(&parameters, loan, &x, &upstream, into, &into_parameters)
+                packed.backward(parameters, loan, upstreams, into)
             }
             (Core::F64(packed), Kept::F64(loan)) => {
-                packed.backward(&parameters, loan, &x, &upstream, into, &into_parameters)
+                packed.backward(parameters, loan, upstreams, into)
             }
             _ => Err(PyTypeError::new_err("forward and backward of different types")),
         })
     }
 
-    /// The cell states (of an LSTM) of every step of `layer`, into `[T, B, D*H]`.
-    fn cell_states(&self, saved: &Saved, layer: usize, into: Block) -> PyResult<()> {
-        match &saved.0 {
-            Kept::F32(loan) => cell_states(loan, layer, into),
-            Kept::F64(loan) => cell_states(loan, layer, into),
+    /// Whether the parameters have these shapes, in PyTorch's order.
+    pub(crate) fn has_shapes<'a>(
+        &self,
+        shapes: impl ExactSizeIterator<Item = &'a [usize]>,
+    ) -> bool {
+        match &self.0 {
+            Core::F32(packed) => packed.has_shapes(shapes),
+            Core::F64(packed) => packed.has_shapes(shapes),
         }
+    }
+}
+
+#[pymethods]
+impl Layer {
+    /// Runs the layer with its own parameters over `x: [T, B, I]`.
+    #[pyo3(name = "forward")]
+    fn forward_own(
+        &self,
+        py: Python<'_>,
+        x: Array,
+        state: Option<(Array, Option<Array>)>,
+        results: Results,
+        lengths: Option<Vec<usize>>,
+    ) -> PyResult<()> {
+        set_num_threads(0);
+        let inputs = Inputs { x, state, lengths, packing: None, resets: None };
+        self.forward(py, &[], &inputs, results, false).map(drop)
     }
 
     /// PyTorch's way to write the constructor's call.
@@ -158,25 +153,12 @@ impl Layer {
     }
 }
 
-fn cell_states<E: Element>(loan: &Loan<E>, layer: usize, into: Block) -> PyResult<()> {
-    loan.with(|memory| {
-        let cells = memory.saved.cell_states(layer).map_err(value_error)?;
-        // SAFETY: the caller's contiguous array, which nobody else uses during the call.
-        let into = unsafe { into.write::<E>() };
-        if into.len() != cells.data().len() {
-            return Err(PyValueError::new_err("the cell states have another size"));
-        }
-        into.copy_from_slice(cells.data());
-        Ok(())
-    })
-}
-
 impl<E: Element> Packed<E> {
     pub(crate) fn new(layer: RnnBase<E>) -> Self {
         Self { layer: Mutex::new(layer), pool: Arc::default() }
     }
 
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> tidegate::Config {
         *lock(&self.layer).config()
     }
 
@@ -216,30 +198,30 @@ impl<E: Element> Packed<E> {
         Ok(layer.clone())
     }
 
+    fn has_shapes<'a>(&self, shapes: impl ExactSizeIterator<Item = &'a [usize]>) -> bool {
+        let layer = lock(&self.layer);
+        let own = layer.parameters();
+        own.len() == shapes.len() && own.iter().zip(shapes).all(|(own, shape)| own.shape() == shape)
+    }
+
     fn forward(
         &self,
         parameters: &[usize],
-        x: &Array,
-        state: Option<&(Array, Option<Array>)>,
+        inputs: &Inputs,
         (output, h_n, c_n): Results,
-        extra: &Extra,
         train: bool,
     ) -> PyResult<Option<Loan<E>>> {
         let layer = self.current(parameters)?;
         // SAFETY: the caller keeps the tensors alive and leaves them alone until the call returns.
         let (x, state, out) = unsafe {
-            let state = match state {
-                Some((h, c)) => {
-                    let c = c.as_ref().map(|c| c.view()).transpose()?;
-                    Some(State { h: h.view()?, c })
-                }
-                None => None,
-            };
+            let state = inputs.state.as_ref();
+            let state = state.map(|(h, c)| State { h: h.view(), c: c.map(|c| c.view()) });
             let c_n = c_n.map_or(&mut [][..], |c_n| c_n.write());
-            (x.view()?, state, OutputMut { output: output.write(), h_n: h_n.write(), c_n })
+            let out = OutputMut { output: output.write(), h_n: h_n.write(), c_n };
+            (inputs.x.view(), state, out)
         };
-        let resets = extra.resets.as_ref().map(|before| Resets { before, state: None });
-        let (lengths, packing) = (extra.lengths.as_deref(), extra.packing.as_ref());
+        let resets = inputs.resets.as_ref().map(|before| Resets { before, state: None });
+        let (lengths, packing) = (inputs.lengths.as_deref(), inputs.packing.as_ref());
         let options = Options { state, lengths, packing, resets, ..Options::default() };
         let mut memory = self.pool.lend();
         let done = match train {
@@ -258,17 +240,14 @@ impl<E: Element> Packed<E> {
         &self,
         parameters: &[usize],
         loan: &Loan<E>,
-        x: &Array,
-        upstream: &[Option<Array>; 3],
-        [d_x, h_0, c_0]: [Option<Block>; 3],
-        into_parameters: &[Option<Block>],
+        upstreams: &Upstreams,
+        Into { states: [d_x, h_0, c_0], parameters: into_parameters }: Into,
     ) -> PyResult<()> {
         let layer = self.current(parameters)?;
         // SAFETY: the caller keeps the tensors alive and leaves them alone until the call returns.
         let (x, upstream, into) = unsafe {
-            let view = |array: &Option<Array>| array.as_ref().map(|array| array.view()).transpose();
-            let [output, h_n, c_n] = upstream;
-            let upstream = Upstream { output: view(output)?, h_n: view(h_n)?, c_n: view(c_n)? };
+            let [output, h_n, c_n] =
+                upstreams.upstream.map(|array| array.map(|array| array.view()));
             let into = GradientsMut {
                 input: d_x.map(|to| to.write()),
                 h_0: h_0.map(|to| to.write()),
@@ -276,7 +255,7 @@ impl<E: Element> Packed<E> {
                 parameters: into_parameters.iter().map(|to| to.map(|to| to.write())).collect(),
                 ..GradientsMut::default()
             };
-            (x.view()?, upstream, into)
+            (upstreams.x.view(), Upstream { output, h_n, c_n }, into)
         };
         loan.with(|memory| {
             let workspace = &mut memory.workspace;

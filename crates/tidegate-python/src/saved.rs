@@ -1,10 +1,15 @@
 //! What a forward call in training keeps, as a Python object, and the memory of calls.
+#![allow(unsafe_code, reason = "tensors come as addresses")]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use tidegate::{Element, Workspace};
+
+use crate::array::Block;
+use crate::layer::value_error;
+use crate::torch::Torch;
 
 /// What calls of a layer have left, for later ones: a training step needs as much as the one before it.
 #[derive(Debug, Default)]
@@ -80,8 +85,34 @@ impl<E: Element> Drop for Loan<E> {
     }
 }
 
+/// The cell states of every step of `layer`, into a contiguous `[T, B, D*H]`.
+fn cell_states<E: Element>(loan: &Loan<E>, layer: usize, into: Block) -> PyResult<()> {
+    loan.with(|memory| {
+        let cells = memory.saved.cell_states(layer).map_err(value_error)?;
+        // SAFETY: the caller's contiguous array, which nobody else uses during the call.
+        let into = unsafe { into.write::<E>() };
+        if into.len() != cells.data().len() {
+            return Err(PyValueError::new_err("the cell states have another size"));
+        }
+        into.copy_from_slice(cells.data());
+        Ok(())
+    })
+}
+
 #[pymethods]
 impl Saved {
+    /// The cell states (of an LSTM) of every step of `layer`, into a contiguous tensor `[T, B, D*H]`.
+    fn cell_states(&self, layer: usize, into: &Bound<'_, PyAny>) -> PyResult<()> {
+        let double = matches!(self.0, Kept::F64(_));
+        let into = Torch::get(into.py())?.read(into)?.filter(|into| into.double == double);
+        let into = into.filter(|into| into.array.is_contiguous());
+        let into = into.ok_or_else(|| PyTypeError::new_err("no place for cell states"))?.block();
+        match &self.0 {
+            Kept::F32(loan) => cell_states(loan, layer, into),
+            Kept::F64(loan) => cell_states(loan, layer, into),
+        }
+    }
+
     /// Gives the memory back before the object dies.
     fn release(&self) {
         match &self.0 {

@@ -93,6 +93,6 @@ fn set_state<E: Element>(
     c: Option<&Array>,
 ) -> PyResult<()> {
     // SAFETY: the caller keeps the arrays alive.
-    let (h, c): (View<'_, E>, _) = unsafe { (h.view()?, c.map(|c| c.view()).transpose()?) };
+    let (h, c): (View<'_, E>, _) = unsafe { (h.view(), c.map(|c| c.view())) };
     stream.set_state(State { h, c }).map_err(value_error)
 }
