@@ -22,18 +22,22 @@ _lstm_cell_forward, _gru_cell_forward, _rnn_cell_forward = map(
 )
 
 
-class RNNBase(stock.RNNBase):
-    """What LSTM, GRU and RNN have in common: ``torch.nn.RNNBase``, and arguments of a call that PyTorch does not have."""
+class Prepack:
+    """What our layers and cells have beside what PyTorch's have."""
 
     def prepack(self, on: bool = True):
         """Takes the weights as unchanged in calls without gradients until PyTorch counts a change, rather than comparing them with
-        the packed ones in every call; returns the layer.
+        the packed ones in every call; returns the module.
 
         For a step of a large layer, comparing takes longer than computing. What PyTorch does not count is then missed: writes
         through ``.data`` or numpy. Optimizers, ``load_state_dict`` and other in-place functions are counted.
         """
         self._prepacked = bool(on)
         return self
+
+
+class RNNBase(Prepack, stock.RNNBase):
+    """What LSTM, GRU and RNN have in common: ``torch.nn.RNNBase``, and arguments of a call that PyTorch does not have."""
 
     def _run(self, pytorchs, x, hx, lengths, resets, return_cells=False):
         """A call: the quick way if it is one for that, or else by PyTorch's code, or by ours if it has what PyTorch's has not."""
@@ -187,7 +191,7 @@ class RNN(RNNBase):
         return self._run(_rnn_forward, input, hx, lengths, resets)
 
 
-class LSTMCell(nn.LSTMCell):
+class LSTMCell(Prepack, nn.LSTMCell):
     """``torch.nn.LSTMCell``, computed by tidegate."""
 
     def forward(self, input, hx=None):
@@ -196,7 +200,7 @@ class LSTMCell(nn.LSTMCell):
         return _lstm_cell_forward(self, input, hx) if found is None else found
 
 
-class GRUCell(nn.GRUCell):
+class GRUCell(Prepack, nn.GRUCell):
     """``torch.nn.GRUCell``, computed by tidegate."""
 
     def forward(self, input, hx=None):
@@ -205,7 +209,7 @@ class GRUCell(nn.GRUCell):
         return _gru_cell_forward(self, input, hx) if found is None else found
 
 
-class RNNCell(nn.RNNCell):
+class RNNCell(Prepack, nn.RNNCell):
     """``torch.nn.RNNCell``, computed by tidegate."""
 
     def forward(self, input, hx=None):

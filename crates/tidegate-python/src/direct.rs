@@ -53,16 +53,10 @@ pub(crate) fn direct<'py>(
         let results = with_gradient(py, &config, x, state, weights, counts)?;
         return answer(py, results.iter(), batch_first).map(Some);
     }
-    let prepack = attributes.prepack(py)?;
-    let found = layer_of(py, torch, &config, &weights, prepack.as_ref())?;
-    let Some((layer, addresses)) = found else { return Ok(None) };
     let (rows, states) = (&[steps, batch], &[config.scans(), batch]);
     let call = Call { x: &x, array, rows: Some(rows), states, state: state.as_ref(), counts };
-    let places = run(py, torch, &config, (&layer, &addresses), call)?;
-    if prepack.is_some() && !addresses.is_empty() {
-        attributes.set_prepacked(py, Prepacked::new(&config, layer, &weights)?)?;
-    }
-    answer(py, places.objects().into_iter().flatten(), batch_first).map(Some)
+    let results = without_gradient(py, torch, &config, &attributes, &weights, call)?;
+    results.map(|results| answer(py, results.into_iter(), batch_first)).transpose()
 }
 
 /// `module(x, hx)` of the cell of `mode` in a call that PyTorch only computes: `x: [B, I]` or `[I]`.
@@ -94,12 +88,12 @@ pub(crate) fn direct_cell<'py>(
         }
         with_gradient(py, &config, x.object, state, weights, None)?
     } else {
-        let found = layer_of(py, torch, &config, &weights, None)?;
-        let Some((layer, addresses)) = found else { return Ok(None) };
         let (array, state) = (x.array.in_3d(), state.as_ref());
         let call = Call { x: &x, array, rows: None, states: rows, state, counts: None };
-        let places = run(py, torch, &config, (&layer, &addresses), call)?;
-        PyTuple::new(py, places.objects().into_iter().flatten().collect::<Vec<_>>())?
+        match without_gradient(py, torch, &config, &attributes, &weights, call)? {
+            Some(results) => PyTuple::new(py, results)?,
+            None => return Ok(None),
+        }
     };
     Ok(Some(if config.of.mode.has_cell_state() {
         states.into_any()
@@ -132,6 +126,25 @@ fn counts_of(
         false => lengths.extract().ok()?,
     };
     (counts.len() == batch && counts.iter().all(|&count| count <= steps)).then_some(counts)
+}
+
+/// The call where nothing wants a gradient: output (not of a cell), `h_n`, and `c_n` of an LSTM.
+fn without_gradient<'py>(
+    py: Python<'py>,
+    torch: &Torch,
+    config: &Config,
+    attributes: &Attributes<'py>,
+    weights: &[Bound<'py, PyAny>],
+    call: Call<'_, 'py>,
+) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+    let prepack = attributes.prepack(py)?;
+    let found = layer_of(py, torch, config, weights, prepack.as_ref())?;
+    let Some((layer, addresses)) = found else { return Ok(None) };
+    let places = run(py, torch, config, (&layer, &addresses), call)?;
+    if prepack.is_some() && !addresses.is_empty() {
+        attributes.set_prepacked(py, Prepacked::new(config, layer, weights)?)?;
+    }
+    Ok(Some(places.objects().into_iter().flatten().collect()))
 }
 
 /// The call as a node of PyTorch's graph: output (not of a cell), `h_n`, and `c_n` of an LSTM.
