@@ -15,7 +15,8 @@
 //! - `pace`: replies how many times as long as when the limit was measured the machine takes now.
 
 use std::error::Error;
-use std::io::{BufRead, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -67,7 +68,7 @@ fn rows(filter: &str) -> Result<(), Box<dyn Error>> {
 fn serve() -> Result<(), Box<dyn Error>> {
     let limit = Limit::calibrate();
     let mut prepared: Option<(Job, usize)> = None;
-    for line in std::io::stdin().lock().lines() {
+    for line in io::stdin().lock().lines() {
         let line = line?;
         let reply = match (line.as_str(), &mut prepared) {
             ("go", Some((job, calls))) => {
@@ -89,7 +90,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
                 serde_json::to_string(&reply)?
             }
         };
-        let mut out = std::io::stdout().lock();
+        let mut out = io::stdout().lock();
         writeln!(out, "{reply}")?;
         out.flush()?;
     }
@@ -98,9 +99,11 @@ fn serve() -> Result<(), Box<dyn Error>> {
 
 /// Everything another engine needs to compute the same, and the answer.
 fn write_all(job: &mut Job, folder: &Path) -> Result<(), Box<dyn Error>> {
-    let write = |name: &str, data: &[f32]| {
-        let bytes: Vec<u8> = data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        std::fs::write(folder.join(name), bytes)
+    // Bit by bit: what large copies leave in the heap would count as memory of the calls that come after.
+    let write = |name: &str, data: &[f32]| -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(folder.join(name))?);
+        data.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
+        file.flush()
     };
     for (name, tensor) in job.layer().named_parameters() {
         write(&name, tensor.data())?;
