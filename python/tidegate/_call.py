@@ -71,7 +71,7 @@ def stock(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tenso
     """The results of the same call by PyTorch's own function."""
     if x.dim() < 3 and extra.batch_sizes is None:  # a cell
         one_step = [None if t is None else t.reshape(1, -1, t.shape[-1]) for t in (x, h, c)]
-        return None, *(part.reshape(*x.shape[:-1], -1) for part in stock(config, extra, *one_step, weights)[1:])
+        return None, *(part.reshape(*x.shape[:-1], part.shape[-1]) for part in stock(config, extra, *one_step, weights)[1:])
     if h is None:
         scans = config.num_layers * config.directions
         h = x.new_zeros(scans, x.shape[1], config.output_size)
@@ -104,25 +104,29 @@ class Function(torch.autograd.Function):
         x, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            return None, None, *_differentiable(ctx.config, ctx.extra, (x, h, c, *weights), upstream, wanted)
+            return None, None, *_by_pytorch(ctx.config, ctx.extra, (x, h, c, *weights), upstream, wanted, create_graph=True)
         if all(d is None for d in upstream):
             return (None,) * (5 + len(weights))
         gradients = _core.backward(ctx.config, ctx.kept, weights, x, h, c, upstream, wanted)
+        if gradients is None:  # batched by vmap, for one
+            with torch.enable_grad():
+                gradients = _by_pytorch(ctx.config, ctx.extra, (x, h, c, *weights), upstream, wanted, create_graph=False)
         if not _keeps_graph():
             ctx.kept.release()
         return None, None, *gradients
 
 
-def _differentiable(config, extra, tensors, upstream, wanted):
-    """The gradients as functions of the tensors, for a second way back: by PyTorch's own call."""
+def _by_pytorch(config, extra, tensors, upstream, wanted, create_graph: bool):
+    """The gradients by PyTorch's own call; with ``create_graph`` as functions of the tensors, for a second way back."""
     if extra.lengths is not None or extra.resets is not None:
-        raise RuntimeError("tidegate: double backward is not supported with lengths or resets")
+        what = "double backward is" if create_graph else "gradients of this kind are"
+        raise RuntimeError(f"tidegate: {what} not supported with lengths or resets")
     # Aliases: a weight may be a function of the input, and each stands for itself here.
     x, h, c, *weights = tensors = [None if t is None else t.view_as(t) for t in tensors]
     results = [(result, d) for result, d in zip(stock(config, extra, x, h, c, weights), upstream) if d is not None]
     asked = [t for t, want in zip(tensors, wanted) if want and t is not None]
     gradients = iter(
-        torch.autograd.grad([r for r, _ in results], asked, [d for _, d in results], create_graph=True, allow_unused=True)
+        torch.autograd.grad([r for r, _ in results], asked, [d for _, d in results], create_graph=create_graph, allow_unused=True)
     )
     return [next(gradients) if want and t is not None else None for t, want in zip(tensors, wanted)]
 

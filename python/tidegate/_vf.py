@@ -1,7 +1,7 @@
 """Stand-ins for the functions of ``torch._VF`` that ``torch.nn``'s layers call, with the same arguments.
 
 What our kernels cover runs there; everything else, also every call that PyTorch would refuse, is handed on to PyTorch's own
-function, so that its answer and its errors are PyTorch's.
+function, so that its answer and its errors are PyTorch's. ``direct`` and ``direct_cell`` are the way past all this.
 """
 
 from __future__ import annotations

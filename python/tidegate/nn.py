@@ -1,6 +1,7 @@
 """``torch.nn``'s recurrent layers and cells, computed by tidegate: drop-ins with PyTorch's arguments, attributes and errors.
 
-Each runs the code of PyTorch's own class, in which the function that does the arithmetic is replaced by ours (``_stock.py``, ``_vf.py``).
+A call of the most common kind is all ours (``_vf.direct``). Every other runs the code of PyTorch's own class, in which the function
+that does the arithmetic is replaced by ours (``_stock.py``, ``_vf.py``).
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ class RNN(RNNBase):
             self.nonlinearity = kwargs.pop("nonlinearity", "tanh")
         if self.nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{self.nonlinearity}'. Select from 'tanh' or 'relu'.")
-        super().__init__(f"RNN_{self.nonlinearity}".upper(), *args, **kwargs)
+        super().__init__(_RNN_MODES.get(str(self.nonlinearity), ""), *args, **kwargs)
 
     def forward(self, input, hx=None, lengths=None, resets=None):
         """As ``torch.nn.RNN``: ``output, h_n``; ``lengths`` and ``resets`` as in :class:`LSTM`."""
@@ -209,12 +210,15 @@ class GRUCell(Prepack, nn.GRUCell):
         return _gru_cell_forward(self, input, hx) if found is None else found
 
 
+_RNN_MODES = {"tanh": "RNN_TANH", "relu": "RNN_RELU"}
+
+
 class RNNCell(Prepack, nn.RNNCell):
     """``torch.nn.RNNCell``, computed by tidegate."""
 
     def forward(self, input, hx=None):
         """As ``torch.nn.RNNCell``."""
-        found = _vf.direct_cell(f"RNN_{self.nonlinearity}".upper(), self, input, hx)
+        found = _vf.direct_cell(_RNN_MODES.get(str(self.nonlinearity), ""), self, input, hx)
         return _rnn_cell_forward(self, input, hx) if found is None else found
 
 

@@ -11,7 +11,7 @@ use tidegate::{Element, View};
 pub(crate) const MAX_DIMS: usize = 3;
 
 /// Where an array lies: address, sizes, and strides in elements.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, PartialEq)]
 pub(crate) struct Array {
     address: usize,
     ndim: usize,

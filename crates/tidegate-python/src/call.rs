@@ -120,7 +120,7 @@ fn weights_of<'py>(
     let tensors: Vec<_> =
         weights.iter().map(|weight| torch.need(weight, config.double)).collect::<PyResult<_>>()?;
     let first = weights.first().ok_or_else(|| PyValueError::new_err("a layer without weights"))?;
-    packed_of(first.py(), config, &tensors)?
+    packed_of(first.py(), config, tensors)?
         .ok_or_else(|| PyValueError::new_err("the weights do not have the sizes of the layer"))
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn forward<'py>(
     Ok((places.objects(), saved))
 }
 
-/// The gradients of `[x, h, c, *weights]` that are `wanted`, else None.
+/// The gradients of `[x, h, c, *weights]` that are `wanted`, else None; None at all if our kernels cannot read what arrives.
 #[pyfunction]
 #[allow(clippy::too_many_arguments, reason = "one call of a private function, for speed")]
 pub(crate) fn backward<'py>(
@@ -185,22 +185,24 @@ pub(crate) fn backward<'py>(
     c: Option<Bound<'py, PyAny>>,
     upstream: [Option<Bound<'py, PyAny>>; 3],
     wanted: Vec<bool>,
-) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+) -> PyResult<Option<Vec<Option<Bound<'py, PyAny>>>>> {
     let torch = Torch::get(py)?;
     let need = |tensor: &Bound<'py, PyAny>| torch.need(tensor, config.double);
     let packed = weights_of(torch, &config, &weights)?;
     let x = need(&x)?;
-    let upstream = upstream.each_ref().map(|d| d.as_ref().map(need).transpose());
-    let [output, h_n, c_n] = upstream;
-    let upstream = [output?, h_n?, c_n?];
+    let [output, h_n, c_n] = upstream.each_ref().map(|d| d.as_ref().map(need).transpose());
+    let upstream = match (output, h_n, c_n) {
+        (Ok(output), Ok(h_n), Ok(c_n)) => [output, h_n, c_n],
+        _ => return Ok(None),
+    };
     let cell = is_cell(&x, h.as_ref().map(need).transpose()?.as_ref());
     let states = [Some(x.object.clone()), h, c];
-    let of = states.iter().map(Option::as_ref).chain(weights.iter().map(Some)).zip(wanted);
+    let states = states.map(|tensor| tensor.as_ref().map(need).transpose());
+    let states = states.into_iter().collect::<PyResult<Vec<_>>>()?;
+    let of = states.iter().map(Option::as_ref).chain(packed.alive.iter().map(Some)).zip(wanted);
+    let place = |tensor: &Tensor<'py>| torch.empty(tensor, tensor.array.shape());
     let gradients: Vec<Option<Tensor<'py>>> = of
-        .map(|(tensor, wanted)| {
-            let tensor = tensor.filter(|_| wanted).map(need).transpose()?;
-            tensor.map(|tensor| torch.empty(&tensor, tensor.array.shape())).transpose()
-        })
+        .map(|(tensor, wanted)| tensor.filter(|_| wanted).map(place).transpose())
         .collect::<PyResult<_>>()?;
     let blocks: Vec<Option<Block>> =
         gradients.iter().map(|gradient| gradient.as_ref().map(Tensor::block)).collect();
@@ -219,7 +221,8 @@ pub(crate) fn backward<'py>(
     set_num_threads(torch.num_threads(py)?);
     let into = Into { states: *states, parameters };
     packed.layer.backward(py, &packed.addresses, saved, &upstreams, into)?;
-    Ok(gradients.into_iter().map(|gradient| gradient.map(|gradient| gradient.object)).collect())
+    let objects = gradients.into_iter().map(|gradient| gradient.map(|gradient| gradient.object));
+    Ok(Some(objects.collect()))
 }
 
 /// Whether each byte is not zero.

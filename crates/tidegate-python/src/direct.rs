@@ -6,7 +6,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyList, PyTuple};
 
 use crate::call::{Call, State, run};
 use crate::config::Config;
@@ -26,11 +26,10 @@ pub(crate) fn direct<'py>(
     let torch = Torch::get(py)?;
     let Some(x) = input(torch, x, &[3])? else { return Ok(None) };
     let attributes = Attributes::of(module)?;
-    let (Some(config), Some(weights)) = (attributes.layers(py, x.double), attributes.weights(py)?)
-    else {
-        return Ok(None);
-    };
-    let batch_first = attributes.get(intern!(py, "batch_first")) == Some(true);
+    let batch_first: Option<bool> = attributes.get(intern!(py, "batch_first"));
+    let layers = attributes.layers(py, x.double).zip(batch_first);
+    let Some((config, batch_first)) = layers else { return Ok(None) };
+    let Some(weights) = attributes.weights(py, torch)? else { return Ok(None) };
     let array = if batch_first { x.array.transposed() } else { x.array };
     let &[steps, batch, inputs] = array.shape() else { return Ok(None) };
     if steps == 0 || inputs != config.of.input_size {
@@ -41,9 +40,12 @@ pub(crate) fn direct<'py>(
         Found::State(h, c) => Some((h, c)),
         Found::Other => return Ok(None),
     };
-    let counts = match lengths.map(|lengths| counts_of(torch, lengths, steps, batch)) {
-        Some(None) => return Ok(None),
-        counts => counts.flatten(),
+    let counts = match lengths {
+        None => None,
+        Some(lengths) => match counts_of(torch, lengths, steps, batch)? {
+            None => return Ok(None),
+            counts => counts,
+        },
     };
     if torch.is_grad_enabled(py)? && wants_gradient(&x, state.as_ref(), &weights)? {
         if !fit(py, torch, &config, &weights)? {
@@ -71,7 +73,7 @@ pub(crate) fn direct_cell<'py>(
     let torch = Torch::get(py)?;
     let Some(x) = input(torch, x, &[1, 2])? else { return Ok(None) };
     let attributes = Attributes::of(module)?;
-    let cell = attributes.cell(py, mode, x.double)?;
+    let cell = attributes.cell(py, torch, mode, x.double)?;
     let Some((config, weights)) = cell else { return Ok(None) };
     let Some((&inputs, rows)) = x.array.shape().split_last() else { return Ok(None) };
     if inputs != config.of.input_size {
@@ -120,12 +122,22 @@ fn counts_of(
     lengths: &Bound<'_, PyAny>,
     steps: usize,
     batch: usize,
-) -> Option<Vec<usize>> {
-    let counts: Vec<usize> = match torch.is_tensor(lengths) {
-        true => lengths.call_method0(intern!(lengths.py(), "tolist")).ok()?.extract().ok()?,
-        false => lengths.extract().ok()?,
+) -> PyResult<Option<Vec<usize>>> {
+    let py = lengths.py();
+    let list = match torch.is_tensor(lengths) {
+        true => lengths.call_method0(intern!(py, "tolist"))?,
+        false => lengths.clone(),
     };
-    (counts.len() == batch && counts.iter().all(|&count| count <= steps)).then_some(counts)
+    if !list.is_exact_instance_of::<PyList>() && !list.is_exact_instance_of::<PyTuple>() {
+        return Ok(None);
+    }
+    let count = |item: Bound<'_, PyAny>| {
+        let whole = item.is_exact_instance_of::<PyInt>(); // no bool
+        item.extract::<usize>().ok().filter(|&count| whole && count <= steps)
+    };
+    let counts: Option<Vec<_>> =
+        list.try_iter()?.map(|item| Ok(count(item?))).collect::<PyResult<_>>()?;
+    Ok(counts.filter(|counts| counts.len() == batch))
 }
 
 /// The call where nothing wants a gradient: output (not of a cell), `h_n`, and `c_n` of an LSTM.
@@ -139,11 +151,13 @@ fn without_gradient<'py>(
 ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
     let prepack = attributes.prepack(py)?;
     let found = layer_of(py, torch, config, weights, prepack.as_ref())?;
-    let Some((layer, addresses)) = found else { return Ok(None) };
-    let places = run(py, torch, config, (&layer, &addresses), call)?;
+    let Some((mut layer, mut addresses)) = found else { return Ok(None) };
     if prepack.is_some() && !addresses.is_empty() {
-        attributes.set_prepacked(py, Prepacked::new(config, layer, weights)?)?;
+        let prepacked = Prepacked::new(py, torch, config, &layer, &addresses, weights)?;
+        (layer, addresses) = (prepacked.layer(), Vec::new());
+        attributes.set_prepacked(py, prepacked)?;
     }
+    let places = run(py, torch, config, (&layer, &addresses), call)?;
     Ok(Some(places.objects().into_iter().flatten().collect()))
 }
 

@@ -4,7 +4,7 @@
 use core::mem::size_of_val;
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::{PyMemoryError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use tidegate::{
     Element, GradientsMut, Options, OutputMut, Packing, Resets, RnnBase, State, Upstream,
@@ -27,7 +27,11 @@ pub(crate) enum Core {
 
 /// A layer with the memory of its calls.
 pub(crate) struct Packed<E: Element> {
-    layer: Mutex<RnnBase<E>>,
+    config: tidegate::Config,
+    shapes: Vec<Vec<usize>>,
+    /// None while a thread packs other parameters, and for good in a process that was forked meanwhile.
+    // Locked for moments only: a process that is forked would find it locked forever.
+    layer: Mutex<Option<RnnBase<E>>>,
     pool: Arc<Pool<E>>,
 }
 
@@ -115,6 +119,16 @@ impl Layer {
         })
     }
 
+    /// A layer of its own with the parameters at these addresses, as in [`forward`](Self::forward).
+    pub(crate) fn packed(&self, py: Python<'_>, parameters: &[usize]) -> PyResult<Self> {
+        py.detach(|| {
+            Ok(Self(match &self.0 {
+                Core::F32(packed) => Core::F32(Packed::new(packed.current(parameters)?)),
+                Core::F64(packed) => Core::F64(Packed::new(packed.current(parameters)?)),
+            }))
+        })
+    }
+
     /// Whether the parameters have these shapes, in PyTorch's order.
     pub(crate) fn has_shapes<'a>(
         &self,
@@ -155,53 +169,63 @@ impl Layer {
 
 impl<E: Element> Packed<E> {
     pub(crate) fn new(layer: RnnBase<E>) -> Self {
-        Self { layer: Mutex::new(layer), pool: Arc::default() }
+        let shapes = layer.parameters().iter().map(|own| own.shape().to_vec()).collect();
+        let config = *layer.config();
+        Self { config, shapes, layer: Mutex::new(Some(layer)), pool: Arc::default() }
     }
 
     pub(crate) fn config(&self) -> tidegate::Config {
-        *lock(&self.layer).config()
+        self.config
     }
 
     /// The layer with its own parameters.
-    pub(crate) fn layer(&self) -> RnnBase<E> {
-        lock(&self.layer).clone()
+    pub(crate) fn layer(&self) -> PyResult<RnnBase<E>> {
+        let layer = lock(&self.layer).clone();
+        layer.ok_or_else(|| PyRuntimeError::new_err("the layer is being packed"))
     }
 
     /// The layer with the parameters at `addresses`: compared with those it has, so that no way to change them is
     /// missed, and packed anew only if they differ.
     fn current(&self, addresses: &[usize]) -> PyResult<RnnBase<E>> {
-        let mut layer = lock(&self.layer);
         if addresses.is_empty() {
-            return Ok(layer.clone());
+            return self.layer();
         }
-        if addresses.contains(&0) || addresses.len() != layer.parameters().len() {
+        if addresses.contains(&0) || addresses.len() != self.shapes.len() {
             return Err(PyValueError::new_err(
                 "the layer has other parameters, or they have no memory",
             ));
         }
-        let blocks = addresses.iter().zip(layer.parameters());
+        let blocks = addresses.iter().zip(&self.shapes);
         let blocks: Vec<Block> =
-            blocks.map(|(&at, own)| Block::new(at, own.data().len())).collect();
-        let same = layer.parameters().iter().zip(&blocks).all(|(own, block)| {
-            let own = own.data();
-            // SAFETY: the caller's contiguous tensors of these shapes; bytes compare NaN too.
-            unsafe { bytes(own) == bytes(block.read::<E>()) }
-        });
-        if !same {
-            layer.update_parameters(|own| {
-                for (own, block) in own.iter_mut().zip(&blocks) {
-                    // SAFETY: as above.
-                    own.data_mut().copy_from_slice(unsafe { block.read() });
-                }
+            blocks.map(|(&at, shape)| Block::new(at, shape.iter().product())).collect();
+        let found = lock(&self.layer).clone();
+        if let Some(layer) = found {
+            let same = layer.parameters().iter().zip(&blocks).all(|(own, block)| {
+                // SAFETY: the caller's contiguous tensors of these shapes; bytes compare NaN too.
+                unsafe { bytes(own.data()) == bytes(block.read::<E>()) }
             });
+            if same {
+                return Ok(layer);
+            }
         }
-        Ok(layer.clone())
+        let taken = lock(&self.layer).take();
+        let mut layer = match taken {
+            Some(layer) => layer,
+            None => RnnBase::new(self.config).map_err(value_error)?,
+        };
+        layer.update_parameters(|own| {
+            for (own, block) in own.iter_mut().zip(&blocks) {
+                // SAFETY: as above.
+                own.data_mut().copy_from_slice(unsafe { block.read() });
+            }
+        });
+        *lock(&self.layer) = Some(layer.clone());
+        Ok(layer)
     }
 
     fn has_shapes<'a>(&self, shapes: impl ExactSizeIterator<Item = &'a [usize]>) -> bool {
-        let layer = lock(&self.layer);
-        let own = layer.parameters();
-        own.len() == shapes.len() && own.iter().zip(shapes).all(|(own, shape)| own.shape() == shape)
+        self.shapes.len() == shapes.len()
+            && self.shapes.iter().zip(shapes).all(|(own, shape)| own == shape)
     }
 
     fn forward(

@@ -1,7 +1,8 @@
 //! The extension module of the Python package: layers over memory that Python owns.
 //!
-//! Private to the package, whose Python part knows PyTorch and numpy: here arrays are addresses with sizes and strides,
-//! which the caller has taken from tensors that live until the call returns.
+//! Private to the package. Arrays of numpy come as addresses with sizes and strides, which the package's Python part has
+//! taken from arrays that live until the call returns. Tensors of PyTorch come as objects (`torch.rs`), and modules too,
+//! where their calls are of the most common kind (`direct.rs`).
 
 mod array;
 mod call;

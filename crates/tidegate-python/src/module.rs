@@ -50,21 +50,28 @@ impl<'py> Attributes<'py> {
         Some(tidegate::Config { bias: self.get(intern!(py, "bias"))?, ..of })
     }
 
-    /// The weights of an LSTM, GRU or RNN, in PyTorch's order; None if others stand for them.
-    pub(crate) fn weights(&self, py: Python<'py>) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+    /// The weights of an LSTM, GRU or RNN, in PyTorch's order; None if one is not a parameter, as with a parametrization.
+    pub(crate) fn weights(
+        &self,
+        py: Python<'py>,
+        torch: &Torch,
+    ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
         let names: Option<Bound<'py, PyList>> = self.get(intern!(py, "_flat_weights_names"));
         let Some((names, parameters)) = names.zip(self.parameters(py)) else { return Ok(None) };
-        names.iter().map(|name| parameters.get_item(name)).collect()
+        let weights: Option<Vec<_>> =
+            names.iter().map(|name| parameters.get_item(name)).collect::<PyResult<_>>()?;
+        Ok(weights.filter(|weights| weights.iter().all(|weight| torch.is_exact(weight))))
     }
 
     fn parameters(&self, py: Python<'py>) -> Option<Bound<'py, PyDict>> {
         self.get(intern!(py, "_parameters"))
     }
 
-    /// The layer that is a cell of `mode`, and its weights.
+    /// The layer that is a cell of `mode`, and its weights; None if they and the attribute `bias` do not agree.
     pub(crate) fn cell(
         &self,
         py: Python<'py>,
+        torch: &Torch,
         name: &str,
         double: bool,
     ) -> PyResult<Option<(Config, Vec<Bound<'py, PyAny>>)>> {
@@ -76,11 +83,15 @@ impl<'py> Attributes<'py> {
             intern!(py, "bias_ih"),
             intern!(py, "bias_hh"),
         ];
-        let names = if of.bias { &names[..] } else { &names[..2] };
         let weights: Option<Vec<_>> =
             names.iter().map(|name| parameters.get_item(name)).collect::<PyResult<_>>()?;
-        let weights = weights.filter(|_| of.validate().is_ok());
-        Ok(weights.map(|weights| (Config { of, double }, weights)))
+        let Some(mut weights) = weights.filter(|_| of.validate().is_ok()) else { return Ok(None) };
+        if !of.bias && weights[2..].iter().all(|bias| bias.is_none()) {
+            weights.truncate(2);
+        }
+        let agree = weights.len() == if of.bias { 4 } else { 2 };
+        let fit = agree && weights.iter().all(|weight| torch.is_exact(weight));
+        Ok(fit.then_some((Config { of, double }, weights)))
     }
 
     /// What `prepack` has left, if the module is to be prepacked.
@@ -149,7 +160,7 @@ pub(crate) fn wants_gradient(
         return Ok(true);
     }
     let Some((h, c)) = state else { return Ok(false) };
-    Ok(h.requires_grad()? || c.as_ref().is_some_and(|c| c.requires_grad().unwrap_or(true)))
+    Ok(h.requires_grad()? || c.as_ref().map_or(Ok(false), Tensor::requires_grad)?)
 }
 
 /// The weights as our kernels read them; None if they are others than `config` says.
@@ -160,10 +171,7 @@ fn readable<'py>(
 ) -> PyResult<Option<Vec<Tensor<'py>>>> {
     weights
         .iter()
-        .map(|weight| {
-            let tensor = if torch.is_exact(weight) { torch.read(weight)? } else { None };
-            Ok(tensor.filter(|tensor| tensor.double == config.double))
-        })
+        .map(|weight| Ok(torch.read(weight)?.filter(|tensor| tensor.double == config.double)))
         .collect()
 }
 
@@ -187,7 +195,7 @@ pub(crate) fn layer_of(
     prepack: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Option<(Arc<Layer>, Vec<usize>)>> {
     if let Some(prepacked) = prepack.and_then(|prepack| prepack.cast::<Prepacked>().ok())
-        && prepacked.get().is_of(config, weights)?
+        && prepacked.get().is_of(torch, config, weights)?
     {
         return Ok(Some((prepacked.get().layer(), Vec::new())));
     }
@@ -195,6 +203,6 @@ pub(crate) fn layer_of(
     if !weights.iter().all(|weight| weight.array.is_contiguous()) {
         return Ok(None);
     }
-    let packed = registry::packed_of(py, config, &weights)?;
+    let packed = registry::packed_of(py, config, weights)?;
     Ok(packed.map(|packed| (packed.layer, packed.addresses)))
 }

@@ -6,36 +6,48 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyType, PyWeakrefReference};
 
+use crate::array::Array;
 use crate::config::Config;
 use crate::layer::Layer;
+use crate::torch::Torch;
 
-/// A layer for some weights, and those weights with PyTorch's counts of their changes when they were last compared.
+/// A layer for some weights, and how those were when it was packed.
 #[pyclass(frozen, module = "tidegate._core")]
 pub(crate) struct Prepacked {
     config: [usize; Config::WORDS],
+    /// Of this module alone: nobody packs other weights into it.
     layer: Arc<Layer>,
-    weights: Vec<(Py<PyWeakrefReference>, Py<PyAny>)>,
+    weights: Vec<Weight>,
+}
+
+struct Weight {
+    tensor: Py<PyWeakrefReference>,
+    /// PyTorch's count of its changes.
+    version: Py<PyAny>,
+    array: Array,
 }
 
 impl Prepacked {
+    /// Of `layer` with the weights at these addresses.
     pub(crate) fn new(
+        py: Python<'_>,
+        torch: &Torch,
         config: &Config,
-        layer: Arc<Layer>,
+        layer: &Layer,
+        addresses: &[usize],
         weights: &[Bound<'_, PyAny>],
     ) -> PyResult<Self> {
-        let remembered = |weight: &Bound<'_, PyAny>| {
-            let reference = PyWeakrefReference::new(weight)?;
-            Ok((reference.unbind(), version(weight)?.unbind()))
-        };
-        let mut counted = true; // inference tensors are not
+        let (words, mut remembered) = (config.words(), Vec::new());
         for weight in weights {
-            counted &= !weight.call_method0(intern!(weight.py(), "is_inference"))?.is_truthy()?;
+            let counted = !weight.call_method0(intern!(py, "is_inference"))?.is_truthy()?;
+            let Some(read) = torch.read(weight)?.filter(|_| counted) else { continue };
+            let (tensor, version) = (PyWeakrefReference::new(weight)?, version(weight)?);
+            let (tensor, version) = (tensor.unbind(), version.unbind());
+            remembered.push(Weight { tensor, version, array: read.array });
         }
-        let weights = match counted {
-            true => weights.iter().map(remembered).collect::<PyResult<_>>()?,
-            false => Vec::new(),
-        };
-        Ok(Self { config: config.words(), layer, weights })
+        // The changes were counted before: one that comes now is seen next time.
+        let layer = Arc::new(layer.packed(py, addresses)?);
+        Ok(Self { config: words, layer, weights: remembered })
     }
 
     pub(crate) fn layer(&self) -> Arc<Layer> {
@@ -43,13 +55,22 @@ impl Prepacked {
     }
 
     /// Whether the layer has the values of these very tensors, as far as PyTorch counts changes.
-    pub(crate) fn is_of(&self, config: &Config, weights: &[Bound<'_, PyAny>]) -> PyResult<bool> {
+    pub(crate) fn is_of(
+        &self,
+        torch: &Torch,
+        config: &Config,
+        weights: &[Bound<'_, PyAny>],
+    ) -> PyResult<bool> {
         if self.config != config.words() || self.weights.len() != weights.len() {
-            return Ok(false);
+            return Ok(false); // also where some could not be remembered
         }
-        for ((reference, counted), weight) in self.weights.iter().zip(weights) {
-            let known = reference.bind(weight.py()).upgrade();
-            if !known.is_some_and(|known| known.is(weight)) || !version(weight)?.eq(counted)? {
+        for (known, weight) in self.weights.iter().zip(weights) {
+            let tensor = known.tensor.bind(weight.py()).upgrade();
+            let same = |(array, double)| array == known.array && double == config.double;
+            if !tensor.is_some_and(|tensor| tensor.is(weight))
+                || !version(weight)?.eq(&known.version)?
+                || !torch.describe(weight)?.is_some_and(same)
+            {
                 return Ok(false);
             }
         }

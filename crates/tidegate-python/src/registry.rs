@@ -24,7 +24,7 @@ const MOST_SPARE_NUMBERS: usize = 1 << 20;
 type Key = Vec<usize>;
 
 /// Layers by their weights, until the first weight is gone.
-// INVARIANT: locked only while the interpreter is held, and no Python code runs meanwhile; so a fork finds it free.
+// INVARIANT: locked only by who holds the interpreter, and no Python code runs meanwhile; so a fork finds it free.
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 
 #[derive(Default)]
@@ -49,33 +49,32 @@ fn registry<T>(f: impl FnOnce(&mut Registry) -> T) -> T {
     f(lock(&REGISTRY).get_or_insert_default())
 }
 
-/// A layer that compares its copy of the weights in every call, and where they are.
+/// A layer, and where the weights are that it is to have.
 pub(crate) struct Weights<'py> {
     pub(crate) layer: Arc<Layer>,
     pub(crate) addresses: Vec<usize>,
-    /// Copies of those that were not contiguous.
-    _copies: Vec<Tensor<'py>>,
+    /// Those at the addresses; copies where the weights are not contiguous.
+    pub(crate) alive: Vec<Tensor<'py>>,
 }
 
 /// Our layer for `weights` and where they are; None if they do not have the shapes of `config`.
 pub(crate) fn packed_of<'py>(
     py: Python<'py>,
     config: &Config,
-    weights: &[Tensor<'py>],
+    weights: Vec<Tensor<'py>>,
 ) -> PyResult<Option<Weights<'py>>> {
-    let Some(layer) = layer_of(py, config, weights)? else { return Ok(None) };
-    if weights.iter().all(|weight| weight.array.is_contiguous()) {
-        let addresses = weights.iter().map(|weight| weight.array.address()).collect();
-        return Ok(Some(Weights { layer, addresses, _copies: Vec::new() }));
-    }
+    let Some(layer) = layer_of(py, config, &weights)? else { return Ok(None) };
     let torch = Torch::get(py)?;
-    let contiguous = |weight: &Tensor<'py>| {
-        let copy = weight.object.call_method0(intern!(py, "contiguous"))?;
-        torch.need(&copy, config.double)
+    let contiguous = |weight: Tensor<'py>| match weight.array.is_contiguous() {
+        true => Ok(weight),
+        false => {
+            let copy = weight.object.call_method0(intern!(py, "contiguous"))?;
+            torch.need(&copy, config.double)
+        }
     };
-    let copies: Vec<_> = weights.iter().map(contiguous).collect::<PyResult<_>>()?;
-    let addresses = copies.iter().map(|copy| copy.array.address()).collect();
-    Ok(Some(Weights { layer, addresses, _copies: copies }))
+    let alive: Vec<_> = weights.into_iter().map(contiguous).collect::<PyResult<_>>()?;
+    let addresses = alive.iter().map(|weight| weight.array.address()).collect();
+    Ok(Some(Weights { layer, addresses, alive }))
 }
 
 /// Our layer for `weights`; None if they do not have the shapes of `config`.

@@ -42,10 +42,10 @@ impl Stream {
     fn new(layer: &Layer, batch: usize) -> PyResult<Self> {
         Ok(Self(match &layer.0 {
             Core::F32(packed) => {
-                Running::F32(Mutex::new(packed.layer().stream(batch).map_err(value_error)?))
+                Running::F32(Mutex::new(packed.layer()?.stream(batch).map_err(value_error)?))
             }
             Core::F64(packed) => {
-                Running::F64(Mutex::new(packed.layer().stream(batch).map_err(value_error)?))
+                Running::F64(Mutex::new(packed.layer()?.stream(batch).map_err(value_error)?))
             }
         }))
     }

@@ -36,7 +36,7 @@ pub(crate) struct Torch {
     mode_stacks: [Py<PyAny>; 2],
 }
 
-/// A strided tensor of float32 or float64 on the CPU, alive as long as this.
+/// A strided tensor of float32 or float64 on the CPU, kept alive by this, and as it was when it was read.
 #[derive(Clone)]
 pub(crate) struct Tensor<'py> {
     pub(crate) object: Bound<'py, PyAny>,
@@ -125,13 +125,17 @@ impl Torch {
             && self.peek_interpreter_stack.bind(py).call0()?.is_none())
     }
 
+    /// Where the numbers of a tensor are, and whether they are of float64; None if it is not of a kind that our kernels can read.
+    pub(crate) fn describe(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<(Array, bool)>> {
+        match self.describe {
+            Some(describe) if self.is_exact(object) => Ok(by_table(describe, object)),
+            _ => self.by_methods(object),
+        }
+    }
+
     /// The tensor, if it is one that our kernels can read.
     pub(crate) fn read<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Tensor<'py>>> {
-        let found = match self.describe {
-            Some(describe) if self.is_exact(object) => by_table(describe, object),
-            _ => self.by_methods(object)?,
-        };
-        let Some((array, double)) = found else { return Ok(None) };
+        let Some((array, double)) = self.describe(object)? else { return Ok(None) };
         let py = object.py();
         if object.call_method0(intern!(py, "is_neg"))?.is_truthy()? {
             return Ok(None); // its memory holds the numbers with the other sign
