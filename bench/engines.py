@@ -85,6 +85,7 @@ class Torch:
         cell = getattr(self.modules, row.cell.upper() + "Cell")(row.I, row.H).eval()
         for name, tensor in cell.named_parameters():
             tensor.copy_(torch.from_numpy(row.read(name + "_l0", list(tensor.shape))))
+        self.settle(cell)
         zeros = lambda *shape: tuple(torch.zeros(*shape) for _ in range(row.states))
         state = {}
 

@@ -163,3 +163,32 @@ def test_a_fork_in_the_middle_of_calls_of_the_same_module():
         finally:
             stop.set()
             other.join()
+
+
+@pytest.mark.parametrize("kind", LAYERS + CELLS)
+def test_a_gradient_by_one_tensor_alone(kind):
+    stock, ours = (layer.requires_grad_(False) for layer in pair(kind, 3, 4))
+    given = [torch.randn(2, 3), torch.randn(2, 4), torch.randn(2, 4)]
+    given = given if kind in CELLS else [tensor.unsqueeze(0) for tensor in given]
+    for which in range(3 if kind.startswith("LSTM") else 2):
+        gradients = []
+        for layer in (stock, ours):
+            x, h, c = tensors = [tensor.clone().requires_grad_(k == which) for k, tensor in enumerate(given)]
+            results = flat(layer(x, (h, c) if kind.startswith("LSTM") else h))
+            sum(result.square().sum() for result in results).backward()
+            gradients.append(tensors[which].grad)
+        close(gradients[1], gradients[0], f"{kind} {which}")
+
+
+@torch.no_grad()
+def test_prepacked_weights_in_the_place_of_others():
+    layer, x = tidegate.nn.GRU(3, 4).prepack(), torch.randn(5, 2, 3)
+    before = layer(x)[0]
+    alias = layer.weight_hh_l0.data.zero_()
+    while alias._version < layer.weight_hh_l0._version:
+        alias.add_(0.0)
+    new = Parameter(alias)
+    assert new.data_ptr() == layer.weight_hh_l0.data_ptr() and new._version == layer.weight_hh_l0._version
+    layer.weight_hh_l0 = new
+    after = layer(x)[0]
+    assert not torch.equal(after, before) and torch.equal(after, layer.prepack(False)(x)[0])

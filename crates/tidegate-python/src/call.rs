@@ -6,7 +6,7 @@ use tidegate::{Packing, set_num_threads};
 
 use crate::array::{Array, Block};
 use crate::config::Config;
-use crate::layer::{Inputs, Into, Layer, Results, Upstreams, value_error};
+use crate::layer::{Inputs, Into, Results, Upstreams, value_error};
 use crate::registry::{Weights, packed_of};
 use crate::saved::Saved;
 use crate::torch::{Tensor, Torch};
@@ -84,12 +84,12 @@ pub(crate) struct Call<'a, 'py> {
     pub(crate) counts: Option<Vec<usize>>,
 }
 
-/// Runs `layer` with the weights at these addresses, or its own if there are none.
+/// Runs a layer with these weights, or its own if they are not given an address.
 pub(crate) fn run<'py>(
     py: Python<'py>,
     torch: &Torch,
     config: &Config,
-    (layer, addresses): (&Layer, &[usize]),
+    Weights { layer, addresses, .. }: &Weights<'py>,
     call: Call<'_, 'py>,
 ) -> PyResult<Places<'py>> {
     let Call { x, array, rows, states, state, counts } = call;

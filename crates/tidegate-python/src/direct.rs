@@ -151,13 +151,13 @@ fn without_gradient<'py>(
 ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
     let prepack = attributes.prepack(py)?;
     let found = layer_of(py, torch, config, weights, prepack.as_ref())?;
-    let Some((mut layer, mut addresses)) = found else { return Ok(None) };
-    if prepack.is_some() && !addresses.is_empty() {
-        let prepacked = Prepacked::new(py, torch, config, &layer, &addresses, weights)?;
-        (layer, addresses) = (prepacked.layer(), Vec::new());
+    let Some(mut ready) = found else { return Ok(None) };
+    if prepack.is_some() && !ready.addresses.is_empty() {
+        let prepacked = Prepacked::new(py, torch, config, &ready, weights)?;
+        (ready.layer, ready.addresses) = (prepacked.layer(), Vec::new());
         attributes.set_prepacked(py, prepacked)?;
     }
-    let places = run(py, torch, config, (&layer, &addresses), call)?;
+    let places = run(py, torch, config, &ready, call)?;
     Ok(Some(places.objects().into_iter().flatten().collect()))
 }
 

@@ -1,7 +1,5 @@
 //! What a module of PyTorch is made of: its sizes, weights, and the state it is called with.
 
-use std::sync::Arc;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
@@ -9,9 +7,8 @@ use tidegate::Mode;
 
 use crate::call::State;
 use crate::config::{Config, mode};
-use crate::layer::Layer;
 use crate::prepacked::Prepacked;
-use crate::registry;
+use crate::registry::{self, Weights};
 use crate::torch::{Tensor, Torch};
 
 /// The attributes of a module.
@@ -186,23 +183,20 @@ pub(crate) fn fit(
     Ok(registry::layer_of(py, config, &weights)?.is_some())
 }
 
-/// Our layer, and the addresses of its weights; no addresses if they were packed and have not changed since.
-pub(crate) fn layer_of(
-    py: Python<'_>,
+/// Our layer for the weights; without addresses if they were packed and have not changed since.
+pub(crate) fn layer_of<'py>(
+    py: Python<'py>,
     torch: &Torch,
     config: &Config,
-    weights: &[Bound<'_, PyAny>],
-    prepack: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Option<(Arc<Layer>, Vec<usize>)>> {
+    weights: &[Bound<'py, PyAny>],
+    prepack: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Option<Weights<'py>>> {
     if let Some(prepacked) = prepack.and_then(|prepack| prepack.cast::<Prepacked>().ok())
         && prepacked.get().is_of(torch, config, weights)?
     {
-        return Ok(Some((prepacked.get().layer(), Vec::new())));
+        let layer = prepacked.get().layer();
+        return Ok(Some(Weights { layer, addresses: Vec::new(), alive: Vec::new() }));
     }
     let Some(weights) = readable(torch, config, weights)? else { return Ok(None) };
-    if !weights.iter().all(|weight| weight.array.is_contiguous()) {
-        return Ok(None);
-    }
-    let packed = registry::packed_of(py, config, weights)?;
-    Ok(packed.map(|packed| (packed.layer, packed.addresses)))
+    registry::packed_of(py, config, weights)
 }

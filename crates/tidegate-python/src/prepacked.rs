@@ -9,6 +9,7 @@ use pyo3::types::{PyBool, PyType, PyWeakrefReference};
 use crate::array::Array;
 use crate::config::Config;
 use crate::layer::Layer;
+use crate::registry::Weights;
 use crate::torch::Torch;
 
 /// A layer for some weights, and how those were when it was packed.
@@ -28,13 +29,12 @@ struct Weight {
 }
 
 impl Prepacked {
-    /// Of `layer` with the weights at these addresses.
+    /// Of the layer that `ready` is, for these weights.
     pub(crate) fn new(
         py: Python<'_>,
         torch: &Torch,
         config: &Config,
-        layer: &Layer,
-        addresses: &[usize],
+        ready: &Weights<'_>,
         weights: &[Bound<'_, PyAny>],
     ) -> PyResult<Self> {
         let (words, mut remembered) = (config.words(), Vec::new());
@@ -46,7 +46,7 @@ impl Prepacked {
             remembered.push(Weight { tensor, version, array: read.array });
         }
         // The changes were counted before: one that comes now is seen next time.
-        let layer = Arc::new(layer.packed(py, addresses)?);
+        let layer = Arc::new(ready.layer.packed(py, &ready.addresses)?);
         Ok(Self { config: words, layer, weights: remembered })
     }
 
