@@ -140,6 +140,7 @@ def test_prepacked_weights_of_another_type_or_shape():
     alike(stock, ours, x)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_in_the_middle_of_calls_of_the_same_module():
     layer, x = tidegate.nn.GRU(64, 256), torch.randn(2, 1, 64)
     stop = threading.Event()

@@ -80,7 +80,7 @@ impl<E: Element> Shared<E> {
         let recurrent = self.directions.iter().map(|d| d.w_hh.len());
         let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
         let projected = self.config.proj_size > 0;
-        if projected || batch.steps() < 2 || step < WORTH_MEETING {
+        if projected || step < WORTH_MEETING {
             return 1;
         }
         let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
@@ -123,11 +123,12 @@ mod tests {
             return;
         }
         set_num_threads(2);
-        let plan = |config: Config, rows, between| {
+        let plan_of = |config: Config, steps, rows, between| {
             let layer = RnnBase::<f32>::new(config).unwrap();
-            let plan = layer.shared().plan(&Batch::Equal { steps: 100, rows }, between);
+            let plan = layer.shared().plan(&Batch::Equal { steps, rows }, between);
             format!("{plan:?}")
         };
+        let plan = |config, rows, between| plan_of(config, 100, rows, between);
         let one = Config::new(Mode::Lstm, 64, 64);
         let two = Config { num_layers: 2, ..one };
         assert_eq!(plan(two, 1, false), "Layers(2)");
@@ -140,6 +141,10 @@ mod tests {
         assert_eq!(plan(large, 1, false), "Units(2)");
         let small = Config { num_layers: 2, ..Config::new(Mode::Lstm, 16, 16) };
         assert_eq!(plan(small, 1, false), "Rows(Parts { rows: 1, parts: 1 })");
+        // A step alone.
+        let step = |units| plan_of(Config::new(Mode::Lstm, units, units), 1, 1, false);
+        assert_eq!(step(512), "Units(2)");
+        assert_eq!(step(256), "Rows(Parts { rows: 1, parts: 1 })");
         set_num_threads(0);
     }
 }

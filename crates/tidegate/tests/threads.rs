@@ -84,6 +84,14 @@ fn check_all<E: Number>() {
             Call::<E>::new(config, steps, 2, true).check();
         }
     }
+    // One step, of units enough.
+    for mode in Mode::ALL {
+        let hidden = if mode.gates() > 1 { 700 } else { 1300 };
+        for (batch, ragged) in [(1, false), (3, true)] {
+            let config = Config { num_layers: 2, ..Config::new(mode, 600, hidden) };
+            Call::<E>::new(config, 1, batch, ragged).check();
+        }
+    }
     // Weights too large to be read by every thread.
     Call::<E>::new(Config::new(Mode::Lstm, 5, 530), 3, 9, false).check();
 }
