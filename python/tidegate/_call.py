@@ -100,7 +100,7 @@ class Function(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *upstream):
-        upstream = (None, *upstream, None)[: 3] if ctx.is_cell else (*upstream, None)[:3]
+        upstream = (None, *upstream, None)[:3] if ctx.is_cell else (*upstream, None)[:3]
         x, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():

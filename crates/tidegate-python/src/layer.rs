@@ -30,7 +30,7 @@ pub(crate) struct Packed<E: Element> {
     config: tidegate::Config,
     shapes: Vec<Vec<usize>>,
     /// None while a thread packs other parameters, and for good in a process that was forked meanwhile.
-    // Locked for moments only: a process that is forked would find it locked forever.
+    // Locked for moments only: a process that is forked just then finds it locked forever.
     layer: Mutex<Option<RnnBase<E>>>,
     pool: Arc<Pool<E>>,
 }
