@@ -23,7 +23,7 @@ pub(crate) struct Torch {
     float32: Py<PyAny>,
     float64: Py<PyAny>,
     strided: Py<PyAny>,
-    /// None for PyTorch before 2.10.
+    /// None for an older PyTorch, which has no such function.
     describe: Option<Describe>,
     empty_like: Py<PyAny>,
     get_num_threads: Py<PyAny>,
