@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -91,7 +93,7 @@ def test_gradients_that_arrive_batched_or_as_zeros(kind):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_saved_weights_that_come_back_as_another_type(kind):
-    layer, x = tidegate.nn.LSTM(64, 64), torch.randn(5, 2, 64)
+    layer, x = getattr(tidegate.nn, kind)(64, 64), torch.randn(5, 2, 64)
     gradients = []
     for unpack in (lambda t: t, lambda t: t.double()):
         layer.zero_grad()
@@ -100,6 +102,72 @@ def test_saved_weights_that_come_back_as_another_type(kind):
         output.square().sum().backward()
         gradients.append([p.grad for p in layer.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+class Negated(torch.autograd.Function):
+    """The same, with a gradient whose memory holds the numbers with the other sign."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, d):
+        return torch._neg_view(-d)
+
+
+@pytest.mark.parametrize("kind", LAYERS + CELLS)
+def test_tensors_whose_sign_is_still_to_be_changed(kind):
+    stock, ours = pair(kind, 3, 4)
+    x, results = torch.randn(5, 3), []
+    for layer in (stock, ours):
+        given = x.clone().requires_grad_()
+        minus = torch._neg_view(-given)
+        assert minus.is_neg()
+        sum(Negated.apply(part).square().sum() for part in flat(layer(minus))).backward()
+        with torch.no_grad():
+            results.append([*flat(layer(minus)), given.grad, *(p.grad for p in layer.parameters())])
+    for want, got in zip(*results, strict=True):
+        close(got, want, kind)
+
+
+def test_new_tensors_are_laid_out_as_pytorch_does():
+    stock, ours = pair("LSTM", 3, 4)
+    x, h = torch.randn(1, 3, 1).transpose(1, 2), torch.randn(4, 1, 1).transpose(0, 2)
+    assert h.stride() != torch.empty(1, 1, 4).stride()
+    with torch.no_grad():
+        for got, want in zip(flat(ours(x, (h, h))), flat(stock(x, (h, h))), strict=True):
+            close(got, want, "laid out")
+            assert got.stride() == torch.empty(got.shape).stride()
+            got.resize_(2, 2, 2)  # which not every tensor of others lets be done to it
+
+
+OLDER_PYTORCH = """
+import torch
+torch.Tensor.__dlpack_c_exchange_api__ = None
+import tidegate
+torch.manual_seed(0)
+for kind in ("LSTM", "GRU", "RNN"):
+    for suffix, x in (("", torch.randn(5, 2, 3)), ("Cell", torch.randn(2, 3))):
+        stock = getattr(torch.nn, kind + suffix)(3, 4)
+        ours = tidegate.convert(getattr(torch.nn, kind + suffix)(3, 4))
+        ours.load_state_dict(stock.state_dict())
+        found = []
+        for layer in (stock, ours):
+            result = layer(x)
+            first = result[0] if type(result) is tuple else result
+            first.square().sum().backward()
+            with torch.no_grad():
+                again = layer(x)
+            found.append([first, again[0] if type(again) is tuple else again, *(p.grad for p in layer.parameters())])
+        for want, got in zip(*found, strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=2e-6 * max(1.0, want.abs().max().item()))
+"""
+
+
+def test_without_the_quick_description_of_tensors():
+    done = subprocess.run([sys.executable, "-B", "-c", OLDER_PYTORCH], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_weights_whose_sign_is_still_to_be_changed():

@@ -9,7 +9,7 @@ use crate::call::State;
 use crate::config::{Config, mode};
 use crate::prepacked::Prepacked;
 use crate::registry::{self, Weights};
-use crate::torch::{Tensor, Torch};
+use crate::torch::{Tensor, Torch, requires_grad};
 
 /// The attributes of a module.
 pub(crate) struct Attributes<'py>(Bound<'py, PyDict>);
@@ -148,16 +148,14 @@ pub(crate) fn wants_gradient(
     state: Option<&State<'_>>,
     weights: &[Bound<'_, PyAny>],
 ) -> PyResult<bool> {
-    for weight in weights {
-        if weight.getattr(intern!(weight.py(), "requires_grad"))?.is_truthy()? {
+    let state = state.into_iter().flat_map(|(h, c)| [Some(h), c.as_ref()]).flatten();
+    let tensors = state.chain([x]).map(|tensor| &tensor.object);
+    for tensor in weights.iter().chain(tensors) {
+        if requires_grad(tensor)? {
             return Ok(true);
         }
     }
-    if x.requires_grad()? {
-        return Ok(true);
-    }
-    let Some((h, c)) = state else { return Ok(false) };
-    Ok(h.requires_grad()? || c.as_ref().map_or(Ok(false), Tensor::requires_grad)?)
+    Ok(false)
 }
 
 /// The weights as our kernels read them; None if they are others than `config` says.

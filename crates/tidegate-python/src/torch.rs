@@ -49,10 +49,11 @@ impl Tensor<'_> {
     pub(crate) fn block(&self) -> Block {
         self.array.block()
     }
+}
 
-    pub(crate) fn requires_grad(&self) -> PyResult<bool> {
-        self.object.getattr(intern!(self.object.py(), "requires_grad"))?.is_truthy()
-    }
+/// Whether a tensor wants a gradient.
+pub(crate) fn requires_grad(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    object.getattr(intern!(object.py(), "requires_grad"))?.is_truthy()
 }
 
 impl Torch {
