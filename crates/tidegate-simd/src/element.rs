@@ -1,6 +1,6 @@
 use core::fmt::{Debug, Display};
 
-use crate::{Kernel, Level};
+use crate::{Compiled, Kernel, Level, Routine};
 
 /// The number types a layer computes in: `f32` and `f64`.
 pub trait Element:
@@ -60,6 +60,8 @@ pub trait Element:
     fn fma(self, a: Self, b: Self) -> Self;
     /// Runs `kernel` compiled for the instruction set `level` stands for.
     fn run<K: Kernel<Self>>(level: Level, kernel: K) -> K::Output;
+    /// The function `R` compiled for the instruction set `level` stands for.
+    fn compiled<R: Routine<Self>>(level: Level) -> Compiled<Self, R>;
     /// Elements in one vector of `level`.
     fn lanes(level: Level) -> usize;
 }
@@ -71,7 +73,7 @@ mod sealed {
 }
 
 macro_rules! element {
-    ($e:ty, $name:literal, $run:ident, $lanes:ident, { $($constants:item)+ }) => {
+    ($e:ty, $name:literal, $run:ident, $compiled:ident, $lanes:ident, { $($constants:item)+ }) => {
         impl Element for $e {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -94,6 +96,9 @@ macro_rules! element {
             fn run<K: Kernel<Self>>(level: Level, kernel: K) -> K::Output {
                 level.$run(kernel)
             }
+            fn compiled<R: Routine<Self>>(level: Level) -> Compiled<Self, R> {
+                level.$compiled::<R>()
+            }
             fn lanes(level: Level) -> usize {
                 level.$lanes()
             }
@@ -101,7 +106,7 @@ macro_rules! element {
     };
 }
 
-element!(f32, "torch.float32", run_f32, lanes_f32, {
+element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, {
     const BF16_WEIGHTS: bool = true;
     const ROUNDER: f32 = 12_582_912.0;
     const LOG2_E: f32 = core::f32::consts::LOG2_E;
@@ -115,7 +120,7 @@ element!(f32, "torch.float32", run_f32, lanes_f32, {
     const TANH_HALF: f32 = 0.55;
 });
 
-element!(f64, "torch.float64", run_f64, lanes_f64, {
+element!(f64, "torch.float64", run_f64, compiled_f64, lanes_f64, {
     const BF16_WEIGHTS: bool = false;
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     const LOG2_E: f64 = core::f64::consts::LOG2_E;

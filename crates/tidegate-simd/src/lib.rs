@@ -18,6 +18,6 @@ mod x86;
 
 pub use bf16::Bf16;
 pub use element::Element;
-pub use level::{Kernel, Level};
+pub use level::{Compiled, Kernel, Level, Routine};
 pub use processor::wants_prefetch;
 pub use simd::Simd;

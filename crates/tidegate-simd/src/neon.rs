@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use crate::{Bf16, Element, Kernel, Simd};
+use crate::{Bf16, Compiled, Element, Kernel, Routine, Simd};
 
 /// Four lanes of `f32`: NEON, which every AArch64 CPU has.
 // INVARIANT: constructed only by `detect`, so a value proves the CPU has the feature.
@@ -26,6 +26,22 @@ impl Neon {
         }
         // SAFETY: `self` proves the CPU has the feature.
         unsafe { inner::<E, Self, K>(self, kernel) }
+    }
+
+    pub(crate) fn compiled<E: Element, R: Routine<E>>(self) -> Compiled<E, R>
+    where
+        Self: Simd<E>,
+    {
+        #[target_feature(enable = "neon")]
+        unsafe fn inner<E: Element, R: Routine<E>>(of: &R::Of, state: &mut R::State, x: *const E)
+        where
+            Neon: Simd<E>,
+        {
+            // SAFETY: the caller's promise to the routine; the token proves what the one that gave this function away
+            // did.
+            unsafe { R::run(Neon(()), of, state, x) }
+        }
+        inner::<E, R>
     }
 }
 

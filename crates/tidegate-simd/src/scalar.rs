@@ -1,4 +1,6 @@
-use crate::{Element, Kernel, Simd};
+#![allow(unsafe_code, reason = "the traits' functions take pointers")]
+
+use crate::{Compiled, Element, Kernel, Routine, Simd};
 
 /// One lane, no special instructions. Runs everywhere; every other level is tested against it.
 #[derive(Copy, Clone, Debug)]
@@ -17,11 +19,24 @@ impl Scalar {
     {
         kernel.run(self)
     }
+
+    pub(crate) fn compiled<E: Element, R: Routine<E>>(self) -> Compiled<E, R>
+    where
+        Self: Simd<E>,
+    {
+        unsafe fn inner<E: Element, R: Routine<E>>(of: &R::Of, state: &mut R::State, x: *const E)
+        where
+            Scalar: Simd<E>,
+        {
+            // SAFETY: the caller's promise to the routine.
+            unsafe { R::run(Scalar(()), of, state, x) }
+        }
+        inner::<E, R>
+    }
 }
 
 macro_rules! scalar {
     ($e:ty, $mantissa:literal) => {
-        #[allow(unsafe_code, reason = "the trait's loads and stores take pointers")]
         impl Simd<$e> for Scalar {
             type V = $e;
             const LANES: usize = 1;

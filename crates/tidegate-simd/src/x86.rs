@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use crate::{Bf16, Element, Kernel, Simd};
+use crate::{Bf16, Compiled, Element, Kernel, Routine, Simd};
 
 /// Declares a token type for a set of CPU features.
 macro_rules! token {
@@ -29,6 +29,22 @@ macro_rules! token {
                 }
                 // SAFETY: `self` proves the CPU has these features.
                 unsafe { inner::<E, Self, K>(self, kernel) }
+            }
+
+            pub(crate) fn compiled<E: Element, R: Routine<E>>(self) -> Compiled<E, R>
+            where
+                Self: Simd<E>,
+            {
+                #[target_feature(enable = $features)]
+                unsafe fn inner<E: Element, R: Routine<E>>(of: &R::Of, state: &mut R::State, x: *const E)
+                where
+                    $name: Simd<E>,
+                {
+                    // SAFETY: the caller's promise to the routine; the token proves what the one that gave this
+                    // function away did.
+                    unsafe { R::run($name(()), of, state, x) }
+                }
+                inner::<E, R>
             }
         }
     };

@@ -45,6 +45,12 @@ impl<E: Element> Carry<E> {
         (h, next, &mut self.c)
     }
 
+    /// Whether the states were [`turn`](Self::turn)ed an odd number of times.
+    #[inline(always)]
+    pub(crate) fn turned(&self) -> bool {
+        self.turned
+    }
+
     /// Makes the next `h` the present one.
     #[inline(always)]
     pub(crate) fn turn(&mut self) {

@@ -6,7 +6,8 @@ use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
 use crate::cell::{Cell, Visitor, visit};
-use crate::kernel::alone::{Alone, Ready};
+use crate::kernel::alone::{Alone, Ready, Step};
+use crate::kernel::stored::{Full, Half};
 use crate::scan::{Loop, Scan};
 use crate::{Element, Mode};
 
@@ -48,7 +49,7 @@ impl<E: Element> Visitor for Dispatch<'_, E> {
 /// with: the processor would wait for all stores before, the state of the last step among them.
 pub(crate) type RunAlone<E> = unsafe fn(&Ready<E>, Level, &Alone<E>, &mut Carry<E>);
 
-/// That of the cell of `mode`: choosing takes as long as some of a small cell's arithmetic.
+/// That of the cell of `mode`.
 pub(crate) fn run_alone<E: Element>(mode: Mode) -> RunAlone<E> {
     visit(mode, AloneVisitor(PhantomData))
 }
@@ -59,5 +60,31 @@ impl<E: Element> Visitor for AloneVisitor<E> {
     type Output = RunAlone<E>;
     fn visit<C: Cell>(self) -> RunAlone<E> {
         Ready::run::<C>
+    }
+}
+
+/// Runs one step of a row alone from the input at the pointer: [`Step`].
+pub(crate) type StepAlone<E> = unsafe fn(&Ready<E>, &mut Carry<E>, *const E);
+
+/// That of the cell of `mode` at `level`, with weights kept as bf16 or not: choosing takes as long as some of a small
+/// cell's arithmetic.
+pub(crate) fn step_alone<E: Element>(mode: Mode, level: Level, half: bool) -> StepAlone<E> {
+    visit(mode, StepVisitor { level, half, element: PhantomData })
+}
+
+struct StepVisitor<E> {
+    level: Level,
+    half: bool,
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Visitor for StepVisitor<E> {
+    type Output = StepAlone<E>;
+    fn visit<C: Cell>(self) -> StepAlone<E> {
+        if const { E::BF16_WEIGHTS } && self.half {
+            E::compiled::<Step<C, Half>>(self.level)
+        } else {
+            E::compiled::<Step<C, Full>>(self.level)
+        }
     }
 }

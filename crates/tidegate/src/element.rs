@@ -1,6 +1,8 @@
+use tidegate_simd::Level;
+
 use crate::Mode;
 use crate::backward::BackWork;
-use crate::dispatch::{self, Dispatch, RunAlone};
+use crate::dispatch::{self, Dispatch, RunAlone, StepAlone};
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///
@@ -18,6 +20,11 @@ pub trait Element: tidegate_simd::Element {
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self>;
 
+    /// What runs single steps of a row alone with the cell of `mode` at `level`, with weights kept as bf16 or not.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self>;
+
     /// Runs a part of the way back.
     #[doc(hidden)]
     fn go_back(work: BackWork<'_, Self>);
@@ -31,6 +38,10 @@ impl Element for f32 {
     fn run_alone(mode: Mode) -> RunAlone<Self> {
         dispatch::run_alone(mode)
     }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self> {
+        dispatch::step_alone(mode, level, half)
+    }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();
     }
@@ -43,6 +54,10 @@ impl Element for f64 {
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self> {
         dispatch::run_alone(mode)
+    }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self> {
+        dispatch::step_alone(mode, level, half)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
-use crate::dispatch::RunAlone;
+use crate::dispatch::StepAlone;
 use crate::kernel::alone::{Alone, Places, Ready, Source};
 use crate::rnn::Shared;
 use crate::rows::Batch;
@@ -89,12 +89,10 @@ impl<E: Element> Scan<'_, E> {
 /// The layers of a stream of one sequence without projection, ready for single steps on one thread.
 #[derive(Clone, Debug)]
 pub(crate) struct SingleSteps<E> {
-    // INVARIANT: made of the directions of `shared`, whose parameters are not replaced while somebody else has it.
+    // INVARIANT: made of the directions of `_shared`, whose parameters are not replaced while somebody else has it.
     ready: Vec<Ready<E>>,
-    shared: Arc<Shared<E>>,
-    run: RunAlone<E>,
-    /// Whether the next step begins with the last units: with the weights that the one before it read last.
-    backwards: bool,
+    _shared: Arc<Shared<E>>,
+    run: StepAlone<E>,
 }
 
 impl<E: Element> SingleSteps<E> {
@@ -105,34 +103,22 @@ impl<E: Element> SingleSteps<E> {
         }
         let mut ready = memory::with_capacity(shared.directions.len());
         ready.extend(shared.directions.iter().map(Ready::new));
-        let run = E::run_alone(shared.config.mode);
-        Some(Self { ready, shared: shared.clone(), run, backwards: false })
+        let half = ready.first().is_some_and(Ready::is_half);
+        let run = E::step_alone(shared.config.mode, shared.level, half);
+        Some(Self { ready, _shared: shared.clone(), run })
     }
 
-    /// Runs the step from the input `x: [I]` and the states in `carries`, one a layer; the last layer's `h` goes to
-    /// `output: [H]` too.
+    /// Runs the step from the input `x: [I]` and the states in `carries`, one a layer; returns the last layer's `h: [H]`.
     #[inline]
-    pub(crate) fn run<'a>(
-        &mut self,
-        mut x: &'a [E],
-        carries: &'a mut [Carry<E>],
-        output: &mut [E],
-    ) {
-        let (level, backwards) = (self.shared.level, self.backwards);
-        self.backwards = !backwards;
-        let Some((last, below)) = self.ready.split_last() else { return };
-        let mut carries = carries.iter_mut();
-        // The layers below have no output beside their state.
-        for (ready, carry) in below.iter().zip(&mut carries) {
-            let step = Alone::step(ready, x, &mut [], backwards);
-            // SAFETY: the invariant; input and output are there.
-            unsafe { (self.run)(ready, level, &step, carry) }
-            x = &carry.h()[..self.shared.config.hidden_size];
+    pub(crate) fn run<'a>(&self, x: &[E], carries: &'a mut [Carry<E>]) -> &'a [E] {
+        let (mut x, mut h) = (x, &[][..]);
+        for (ready, carry) in self.ready.iter().zip(carries) {
+            assert!(x.len() == ready.inputs());
+            // SAFETY: the invariant; the input is there.
+            unsafe { (self.run)(ready, carry, x.as_ptr()) }
+            h = &carry.h()[..ready.units()];
+            x = h;
         }
-        if let Some(carry) = carries.next() {
-            let step = Alone::step(last, x, output, backwards);
-            // SAFETY: as above.
-            unsafe { (self.run)(last, level, &step, carry) }
-        }
+        h
     }
 }

@@ -131,21 +131,26 @@ impl<E: Element> Stream<E> {
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` has another length; the state is unchanged then.
-    #[inline]
+    // Always: a result that is returned through memory and copied makes the processor wait for the whole step.
+    #[inline(always)]
     pub fn step(&mut self, x: &[E]) -> Result<&[E], Error> {
         let expected = self.batch * self.shared.config.input_size;
         if x.len() != expected {
             return Err(wrong_length(expected, x.len()));
         }
-        match (&mut self.single, &mut self.parts[..]) {
-            (Some(single), [part]) => single.run(x, &mut part.carries, &mut self.output),
-            _ => {
-                let mut output = core::mem::take(&mut self.output);
-                self.advance(1, x, &mut output);
-                self.output = output;
-            }
+        match &self.single {
+            Some(single) if self.parts.len() == 1 => Ok(single.run(x, &mut self.parts[0].carries)),
+            _ => Ok(self.step_of_many(x)),
         }
-        Ok(&self.output)
+    }
+
+    /// [`step`](Self::step) of several sequences, or by several threads.
+    #[inline(never)]
+    fn step_of_many(&mut self, x: &[E]) -> &[E] {
+        let mut output = core::mem::take(&mut self.output);
+        self.advance(1, x, &mut output);
+        self.output = output;
+        &self.output
     }
 
     /// Runs the steps of `x: [N, B, I]`, any `N`, and writes the last layer's output to

@@ -7,7 +7,7 @@
 
 use core::marker::PhantomData;
 
-use tidegate_simd::{Kernel, Level, Simd};
+use tidegate_simd::{Kernel, Level, Routine, Simd};
 
 use super::step::{InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
@@ -78,17 +78,6 @@ pub(crate) struct Places<E> {
     pub(crate) len: usize,
 }
 
-impl<E: Element> Alone<E> {
-    /// One step from the input `x: [I]`; `h` goes to `output: [H]` beside the carry, or nowhere if that is empty.
-    #[inline(always)]
-    pub(crate) fn step(ready: &Ready<E>, x: &[E], output: &mut [E], backwards: bool) -> Self {
-        assert!(x.len() == ready.w_ih.inputs());
-        let output = Places { first: output.as_mut_ptr(), stride: 0, len: output.len() };
-        let source = Source::Inputs { first: x.as_ptr(), stride: 0 };
-        Self { source, output, steps: 1, backwards }
-    }
-}
-
 impl<E: Element> Ready<E> {
     /// The weights of `direction`, which has no projection.
     pub(crate) fn new(direction: &Direction<E>) -> Self {
@@ -106,6 +95,23 @@ impl<E: Element> Ready<E> {
         Self { w_ih, w_hh, form, bytes, bias: bias.as_ptr(), bias_hh: bias_hh.as_ptr(), half }
     }
 
+    /// Number of inputs.
+    #[inline]
+    pub(crate) fn inputs(&self) -> usize {
+        self.w_ih.inputs()
+    }
+
+    /// Number of units.
+    #[inline]
+    pub(crate) fn units(&self) -> usize {
+        self.w_hh.inputs()
+    }
+
+    /// Whether the weights are kept as bf16.
+    pub(crate) fn is_half(&self) -> bool {
+        self.half
+    }
+
     /// Bytes of both matrices.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes[0] + self.bytes[1]
@@ -119,18 +125,13 @@ impl<E: Element> Ready<E> {
         E::run(level, Run { ready: self, steps, carry, cell: PhantomData::<C> });
     }
 
-    /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`. There is but one if it is to run
-    /// `ONCE`: what a loop computes before its first turn takes a fifth of a small step.
-    ///
-    /// # Safety
-    /// As [`run`](Self::run).
+    /// The tile of a step from the states in `carry`, with weights kept as `W` says, but for what the input adds.
     #[inline(always)]
-    unsafe fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool, const ONCE: bool>(
+    fn tile<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool>(
         &self,
         s: S,
-        &Alone { ref source, output, steps, mut backwards }: &Alone<E>,
         carry: &mut Carry<E>,
-    ) {
+    ) -> StepTile<E, S, C, W::Item, W, false, WHOLE> {
         let gates = <C::Gates<S::V> as List<S::V>>::LEN;
         assert!(self.form == Form::new(gates, S::BLOCK, size_of::<W::Item>()));
         let w: Matrix<W::Item> = self.w_hh.of();
@@ -138,43 +139,61 @@ impl<E: Element> Ready<E> {
         let (width, units) = (w.width::<E, S, C::Gates<S::V>>(), w.blocks * S::BLOCK);
         let (h, next, c) = carry.parts();
         assert!(h.len() >= units && next.len() >= units && c.len() >= (states - 1) * units);
-        assert!(output.len <= units);
-        let bytes = self.bytes[1] + if WHOLE { self.bytes[0] } else { 0 };
-        let (sums, x, x_stride) = match *source {
-            Source::Sums(sums) => (sums, core::ptr::null(), 0),
-            Source::Inputs { first, stride } => (core::ptr::null(), first, stride),
-        };
-        // Once: what another borrow of the same buffer began with could not be used any more.
-        let mut h_prev = h.as_mut_ptr();
-        let mut tile = StepTile::<E, S, C, W::Item, W, false, WHOLE> {
+        StepTile {
             s,
             w,
             width,
             units,
             start: self.bias_hh,
-            sums,
-            input: InputTile { w: self.w_ih.of(), start: self.bias, x },
-            h_prev,
+            sums: core::ptr::null(),
+            input: InputTile { w: self.w_ih.of(), start: self.bias, x: core::ptr::null() },
+            // Read and written by turns, so both come from a pointer that may write.
+            h_prev: h.as_mut_ptr(),
             h_stride: units,
             h: next.as_mut_ptr(),
             c: c.as_mut_ptr(),
             saved: core::ptr::null_mut(),
             cell: PhantomData,
+        }
+    }
+
+    /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run).
+    #[inline(always)]
+    unsafe fn run_stored<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool>(
+        &self,
+        s: S,
+        &Alone { ref source, output, steps, mut backwards }: &Alone<E>,
+        carry: &mut Carry<E>,
+    ) {
+        let mut tile = self.tile::<S, C, W, WHOLE>(s, carry);
+        assert!(output.len <= tile.units);
+        let bytes = self.bytes[1] + if WHOLE { self.bytes[0] } else { 0 };
+        let x_stride = match *source {
+            Source::Sums(sums) => {
+                tile.sums = sums;
+                0
+            }
+            Source::Inputs { first, stride } => {
+                tile.input.x = first;
+                stride
+            }
         };
         let (walked, mut to) = (Rows::new(1, true, bytes), output.first);
-        let steps = if ONCE { 1 } else { steps };
+        let (mut h_prev, blocks) = (tile.h_prev.cast_mut(), tile.w.blocks);
         for _ in 0..steps {
-            // SAFETY: the invariant, and the states were just compared with the blocks; the caller vouches for the
-            // rest.
+            // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the rest.
             unsafe {
-                walk(&mut tile, walked, 0..w.blocks, backwards);
+                walk(&mut tile, walked, 0..blocks, backwards);
                 copy(s, tile.h, to, output.len);
             }
             to = to.wrapping_offset(output.stride);
             (h_prev, tile.h) = (tile.h, h_prev);
             tile.h_prev = h_prev;
             tile.input.x = tile.input.x.wrapping_offset(x_stride);
-            tile.sums = tile.sums.wrapping_add(width);
+            tile.sums = tile.sums.wrapping_add(tile.width);
             backwards = !backwards;
         }
         if steps % 2 == 1 {
@@ -200,24 +219,43 @@ impl<E: Element, C: Cell> Kernel<E> for Run<'_, E, C> {
         let Self { ready, steps, carry, .. } = self;
         // SAFETY: the invariant.
         unsafe {
-            match (const { E::BF16_WEIGHTS } && ready.half, &steps.source, steps.steps) {
-                (false, Source::Inputs { .. }, 1) => {
-                    ready.run_stored::<S, C, Full, true, true>(s, steps, carry);
+            match (const { E::BF16_WEIGHTS } && ready.half, &steps.source) {
+                (false, Source::Inputs { .. }) => {
+                    ready.run_stored::<S, C, Full, true>(s, steps, carry);
                 }
-                (false, Source::Inputs { .. }, _) => {
-                    ready.run_stored::<S, C, Full, true, false>(s, steps, carry);
+                (false, Source::Sums(_)) => {
+                    ready.run_stored::<S, C, Full, false>(s, steps, carry);
                 }
-                (false, Source::Sums(_), _) => {
-                    ready.run_stored::<S, C, Full, false, false>(s, steps, carry);
+                (true, Source::Inputs { .. }) => {
+                    ready.run_stored::<S, C, Half, true>(s, steps, carry);
                 }
-                (true, Source::Inputs { .. }, _) => {
-                    ready.run_stored::<S, C, Half, true, false>(s, steps, carry);
-                }
-                (true, Source::Sums(_), _) => {
-                    ready.run_stored::<S, C, Half, false, false>(s, steps, carry);
+                (true, Source::Sums(_)) => {
+                    ready.run_stored::<S, C, Half, false>(s, steps, carry);
                 }
             }
         }
+    }
+}
+
+/// One step of cell `C` from the input `x: [I]` and the state in a carry, with weights kept as `W` says.
+///
+/// Small cells take less time than a call, so this is called without asking for anything that can be known before.
+pub(crate) struct Step<C, W>(PhantomData<(C, W)>);
+
+impl<E: Element, C: Cell, W: Stored<E>> Routine<E> for Step<C, W> {
+    type Of = Ready<E>;
+    type State = Carry<E>;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd<E>>(s: S, ready: &Ready<E>, carry: &mut Carry<E>, x: *const E) {
+        // A step begins with the weights that the one before it read last.
+        let backwards = carry.turned();
+        let mut tile = ready.tile::<S, C, W, true>(s, carry);
+        tile.input.x = x;
+        let (walked, blocks) = (Rows::new(1, true, ready.bytes()), 0..tile.w.blocks);
+        // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the input.
+        unsafe { walk(&mut tile, walked, blocks, backwards) }
+        carry.turn();
     }
 }
 
@@ -234,7 +272,11 @@ unsafe fn copy<E: Element, S: Simd<E>>(s: S, from: *const E, to: *mut E, len: us
             s.store(s.load(from.add(at)), to.add(at));
             at += S::LANES;
         }
-        if at < len {
+        // Not wider than it was written, or the processor waits until all that was written before is in memory.
+        if at < len && len - at <= S::Low::LANES {
+            let s = s.low();
+            s.store_first(s.load(from.add(at)), len - at, to.add(at));
+        } else if at < len {
             s.store_first(s.load(from.add(at)), len - at, to.add(at));
         }
     }

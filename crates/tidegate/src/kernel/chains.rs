@@ -11,7 +11,7 @@ pub(super) const CHAINS: usize = 4;
 const SPLIT_INPUTS: usize = 8;
 
 /// How a number of inputs is divided among the chains.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, Debug)]
 pub(super) struct Division {
     /// Inputs of each chain, but for the remainder.
     pub(super) length: usize,
@@ -19,21 +19,33 @@ pub(super) struct Division {
     pub(super) longer: usize,
     /// Inputs before the division: all of them, if there are few.
     pub(super) undivided: usize,
+    /// The first input of each chain but the first, which begins with the first input.
+    starts: [usize; CHAINS - 1],
 }
 
 impl Division {
     #[inline(always)]
     pub(super) fn of(inputs: usize) -> Self {
         if inputs < SPLIT_INPUTS {
-            return Self { length: 0, longer: 0, undivided: inputs };
+            return Self { length: 0, longer: 0, undivided: inputs, starts: [0; CHAINS - 1] };
         }
-        Self { length: inputs / CHAINS, longer: inputs % CHAINS, undivided: 0 }
+        let (length, longer) = (inputs / CHAINS, inputs % CHAINS);
+        let mut starts = [length + usize::from(longer > 0); CHAINS - 1];
+        for c in 1..CHAINS - 1 {
+            starts[c] = starts[c - 1] + length + usize::from(c < longer);
+        }
+        Self { length, longer, undivided: 0, starts }
     }
 
-    /// The first input of chain `c`.
+    /// The first input of chain `c`, of which `Q` run side by side: looked up if these are several, and computed
+    /// otherwise.
     #[inline(always)]
-    pub(super) fn start(self, c: usize) -> usize {
-        c * self.length + if c < self.longer { c } else { self.longer }
+    pub(super) fn start<const Q: usize>(self, c: usize) -> usize {
+        match (Q, c) {
+            (1, _) => c * self.length + if c < self.longer { c } else { self.longer },
+            (_, 0) => 0,
+            _ => self.starts[c - 1],
+        }
     }
 
     /// Where the weights of the `j`-th input of chain `c` lie for chains that run side by side: the
@@ -49,7 +61,7 @@ impl Division {
         let longest = self.length + usize::from(self.longer > 0);
         let divided = (0..longest * CHAINS).filter_map(move |at| {
             let (j, c) = (at / CHAINS, at % CHAINS);
-            (j < self.length || c < self.longer).then(|| self.start(c) + j)
+            (j < self.length || c < self.longer).then(|| self.start::<1>(c) + j)
         });
         (0..self.undivided).chain(divided)
     }
@@ -69,7 +81,12 @@ mod tests {
             assert!(sorted.into_iter().eq(0..inputs), "{inputs}");
             for c in 0..CHAINS {
                 for j in 0..division.length + usize::from(c < division.longer) {
-                    assert_eq!(order[division.position(c, j)], division.start(c) + j, "{inputs}");
+                    assert_eq!(
+                        order[division.position(c, j)],
+                        division.start::<1>(c) + j,
+                        "{inputs}"
+                    );
+                    assert_eq!(division.start::<CHAINS>(c), division.start::<1>(c), "{inputs}");
                 }
             }
         }

@@ -1,5 +1,6 @@
 use tidegate_simd::{Bf16, Element};
 
+use super::chains::Division;
 use super::stored::{Full, Half, Layouts, Stored, Weights};
 use crate::buffer::Buffer;
 
@@ -19,6 +20,8 @@ pub(crate) struct Packed<E> {
     pub(crate) blocks: usize,
     /// Number of inputs, `K`.
     pub(crate) inputs: usize,
+    /// How they are divided among the chains of a sum.
+    pub(super) division: Division,
     /// Number of gates, `G`.
     pub(crate) gates: usize,
     /// Units in a block.
@@ -39,7 +42,8 @@ impl<E: Element> Packed<E> {
             false => Weights::Full(Layouts::new(Buffer::zeros(len))),
             true => Weights::Half(Layouts::new(Buffer::zeros(len))),
         };
-        let mut packed = Self { weights, blocks, inputs, gates, lanes, units };
+        let division = Division::of(inputs);
+        let mut packed = Self { weights, blocks, inputs, division, gates, lanes, units };
         packed.set(weight);
         packed
     }
@@ -63,7 +67,8 @@ impl<E: Element> Packed<E> {
     pub(crate) fn zeros(outputs: usize, inputs: usize, lanes: usize) -> Self {
         let blocks = outputs.div_ceil(lanes);
         let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
-        Self { weights, blocks, inputs, gates: 1, lanes, units: outputs }
+        let division = Division::of(inputs);
+        Self { weights, blocks, inputs, division, gates: 1, lanes, units: outputs }
     }
 
     /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of

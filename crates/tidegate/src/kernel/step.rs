@@ -147,8 +147,9 @@ where
         unsafe {
             let InputTile { w, start, x } = self.input;
             let at = w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
+            let division = w.division::<Q>();
             let [mut sums] =
-                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], w.inputs);
+                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], division);
             for n in 0..N {
                 let gates = <C::Gates<S::V> as List<S::V>>::LEN;
                 for (gate, sum) in sums[n].as_mut().iter_mut().enumerate() {
@@ -256,8 +257,9 @@ where
             };
             let w = self.w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
+            let division = self.w.division::<Q>();
             let products =
-                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, self.w.inputs);
+                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division);
             for r in 0..R {
                 for n in 0..N {
                     self.finish(row + r, block + n, input[n], products[r][n]);

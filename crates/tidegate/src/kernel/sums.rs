@@ -134,7 +134,8 @@ where
         unsafe {
             let w = self.w.blocks_at::<E, S, L, N>(block);
             let x = rows_at::<E, R>(self.x, self.x_stride, row);
-            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, self.w.inputs);
+            let division = self.w.division::<Q>();
+            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, division);
             let start = self.start.add(block * vectors);
             for r in 0..R {
                 let out = self.out.add((row + r) * self.width + block * vectors);

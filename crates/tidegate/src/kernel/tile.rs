@@ -30,6 +30,8 @@ pub(super) struct Matrix<T> {
     data: *const T,
     /// Number of inputs.
     pub(super) inputs: usize,
+    /// How they are divided among chains.
+    division: *const Division,
     /// Number of blocks of units.
     pub(super) blocks: usize,
     /// Units in the last block.
@@ -53,6 +55,7 @@ impl Form {
 pub(super) struct AnyMatrix {
     data: *const u8,
     inputs: usize,
+    division: *const Division,
     blocks: usize,
     last: usize,
 }
@@ -64,8 +67,9 @@ impl AnyMatrix {
         let data = w.for_rows::<W>(alone);
         assert_eq!(data.len(), w.len());
         let (inputs, blocks, last) = (w.inputs, w.blocks, w.units_of_last());
+        let (data, division) = (data.as_ptr().cast(), &raw const w.division);
         let form = Form::new(w.gates, w.lanes, size_of::<W::Item>());
-        (Self { data: data.as_ptr().cast(), inputs, blocks, last }, form)
+        (Self { data, inputs, division, blocks, last }, form)
     }
 
     /// Number of inputs.
@@ -77,8 +81,8 @@ impl AnyMatrix {
     /// The matrix, which must have the form for items `T`.
     #[inline(always)]
     pub(super) fn of<T>(self) -> Matrix<T> {
-        let Self { data, inputs, blocks, last } = self;
-        Matrix { data: data.cast(), inputs, blocks, last }
+        let Self { data, inputs, division, blocks, last } = self;
+        Matrix { data: data.cast(), inputs, division, blocks, last }
     }
 }
 
@@ -96,6 +100,19 @@ impl<T: Copy> Matrix<T> {
         let (any, form) = AnyMatrix::new::<E, W>(w, alone);
         assert_eq!(form, Form::new(L::LEN, S::BLOCK, size_of::<T>()));
         any.of()
+    }
+
+    /// How the inputs are divided among chains of which `Q` run side by side.
+    ///
+    /// Side by side, what a small step would take long to compute is read; one after the other, all follows from the
+    /// number of inputs, which stays in a register from tile to tile.
+    #[inline(always)]
+    pub(super) fn division<const Q: usize>(self) -> Division {
+        match Q {
+            1 => Division::of(self.inputs),
+            // SAFETY: it is that of the packed matrix that the pointer to the weights was taken from.
+            _ => unsafe { *self.division },
+        }
     }
 
     /// Bytes of the weights.
@@ -157,7 +174,7 @@ pub(super) unsafe fn rows_at<E, const R: usize>(
 /// Sums of the products of all inputs, `[row][block][gate]`: of [`CHAINS`] chains, of which `Q` are computed side by side.
 ///
 /// # Safety
-/// `w[n]` must be readable for `inputs * G * BLOCK` elements, `x[r]` for `inputs`.
+/// `w[n]` must be readable for `inputs * G * BLOCK` elements, `x[r]` for `inputs`, which are what is divided.
 #[inline(always)]
 pub(super) unsafe fn multiply<
     E,
@@ -172,7 +189,7 @@ pub(super) unsafe fn multiply<
     s: S,
     w: [*const W::Item; N],
     x: [*const E; R],
-    inputs: usize,
+    division: Division,
 ) -> [[L; N]; R]
 where
     E: Element,
@@ -180,7 +197,6 @@ where
     L: List<S::V>,
     W: Stored<E>,
 {
-    let division = Division::of(inputs);
     if division.length == 0 {
         let mut total = [[L::all(s.splat(E::ZERO)); N]; R];
         for k in 0..division.undivided {
@@ -238,7 +254,7 @@ where
             let chain = first + c;
             // SAFETY: `k` is below the chain's length; the caller vouches for the rest.
             unsafe {
-                let (at, k) = (place::<Q>(division, chain, k), division.start(chain) + k);
+                let (at, k) = (place::<Q>(division, chain, k), division.start::<Q>(chain) + k);
                 multiply_one::<E, S, L, W, R, N, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
@@ -248,7 +264,8 @@ where
         if chain < division.longer {
             // SAFETY: as above; this chain has one input more.
             unsafe {
-                let (at, k) = (place::<Q>(division, chain, last), division.start(chain) + last);
+                let (at, k) =
+                    (place::<Q>(division, chain, last), division.start::<Q>(chain) + last);
                 multiply_one::<E, S, L, W, R, N, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
@@ -260,7 +277,7 @@ where
 /// side by side want ([`Packed::for_rows`]).
 #[inline(always)]
 fn place<const Q: usize>(division: Division, c: usize, j: usize) -> usize {
-    if Q == 1 { division.start(c) + j } else { division.position(c, j) }
+    if Q == 1 { division.start::<Q>(c) + j } else { division.position(c, j) }
 }
 
 /// `a + b`, element by element.
