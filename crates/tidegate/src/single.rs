@@ -52,7 +52,10 @@ impl<E: Element> Scan<'_, E> {
     ) {
         let (ready, run) = (Ready::new(self.direction), E::run_alone(mode));
         let all = self.positions.clone();
-        let inputs = match ready.bytes() <= WHOLE_BYTES {
+        // Calls of one step, one after the other with the same workspace, take turns as the steps of a call do.
+        let turned = carry.turned();
+        // So does a single one, of which there is nothing to read once for many.
+        let inputs = match ready.bytes() <= WHOLE_BYTES || all.len() == 1 {
             true => self.input.steps(self.time(all.start), self.rows.start),
             false => None,
         };
@@ -76,7 +79,8 @@ impl<E: Element> Scan<'_, E> {
                 }
             };
             // Forwards and backwards by turns, as in any scan.
-            let steps = Alone { source, output, steps: positions.len(), backwards: start % 2 == 1 };
+            let backwards = (start % 2 == 1) != turned;
+            let steps = Alone { source, output, steps: positions.len(), backwards };
             // SAFETY: the direction is there; the row is this scan's, and its input and output have a place for each of
             // its steps, the sums were computed for as many.
             unsafe { run(&ready, level, &steps, carry) }
