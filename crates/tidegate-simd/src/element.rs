@@ -64,6 +64,9 @@ pub trait Element:
     fn compiled<R: Routine<Self>>(level: Level) -> Compiled<Self, R>;
     /// Elements in one vector of `level`.
     fn lanes(level: Level) -> usize;
+    /// Elements in one of the half vectors of `level`, which are whole ones where [`Simd::low`](crate::Simd::low) has
+    /// no others.
+    fn low_lanes(level: Level) -> usize;
 }
 
 mod sealed {
@@ -73,7 +76,7 @@ mod sealed {
 }
 
 macro_rules! element {
-    ($e:ty, $name:literal, $run:ident, $compiled:ident, $lanes:ident, { $($constants:item)+ }) => {
+    ($e:ty, $name:literal, $run:ident, $compiled:ident, $lanes:ident, $low_lanes:ident, { $($constants:item)+ }) => {
         impl Element for $e {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -102,11 +105,14 @@ macro_rules! element {
             fn lanes(level: Level) -> usize {
                 level.$lanes()
             }
+            fn low_lanes(level: Level) -> usize {
+                level.$low_lanes()
+            }
         }
     };
 }
 
-element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, {
+element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, low_lanes_f32, {
     const BF16_WEIGHTS: bool = true;
     const ROUNDER: f32 = 12_582_912.0;
     const LOG2_E: f32 = core::f32::consts::LOG2_E;
@@ -120,7 +126,7 @@ element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, {
     const TANH_HALF: f32 = 0.55;
 });
 
-element!(f64, "torch.float64", run_f64, compiled_f64, lanes_f64, {
+element!(f64, "torch.float64", run_f64, compiled_f64, lanes_f64, low_lanes_f64, {
     const BF16_WEIGHTS: bool = false;
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     const LOG2_E: f64 = core::f64::consts::LOG2_E;

@@ -75,6 +75,14 @@ macro_rules! levels {
                 match self { $($(#[$cfg])* Level::$name(s) => s.compiled::<f64, R>()),+ }
             }
 
+            pub(crate) fn low_lanes_f32(self) -> usize {
+                match self { $($(#[$cfg])* Level::$name(_) => <<$token as Simd<f32>>::Low as Simd<f32>>::LANES),+ }
+            }
+
+            pub(crate) fn low_lanes_f64(self) -> usize {
+                match self { $($(#[$cfg])* Level::$name(_) => <<$token as Simd<f64>>::Low as Simd<f64>>::LANES),+ }
+            }
+
             pub(crate) fn lanes_f32(self) -> usize {
                 match self { $($(#[$cfg])* Level::$name(_) => <$token as Simd<f32>>::LANES),+ }
             }

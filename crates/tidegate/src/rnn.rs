@@ -47,8 +47,7 @@ impl<E: Element> Shared<E> {
         let each = config.direction_parameters(0).len();
         let chunks = parameters.chunks_exact(each);
         let mut directions = memory::with_capacity(chunks.len());
-        directions
-            .extend(chunks.map(|chunk| Direction::new(&config, chunk, E::lanes(level), half)));
+        directions.extend(chunks.map(|chunk| Direction::new(&config, chunk, level, half)));
         Arc::new(Self { config, level, half, parameters, directions })
     }
 

@@ -1,5 +1,7 @@
 use core::ops::Range;
 
+use tidegate_simd::Level;
+
 use crate::backward::Transposed;
 use crate::buffer::Buffer;
 use crate::cell::split_gates;
@@ -39,10 +41,11 @@ pub(crate) struct Direction<E> {
 }
 
 impl<E: Element> Direction<E> {
-    /// Packs `parameters`, in the order of [`Config::parameters`], for vectors of `lanes`; the
+    /// Packs `parameters`, in the order of [`Config::parameters`], for the vectors of `level`; the
     /// matrices as bf16 if `half`.
-    pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], lanes: usize, half: bool) -> Self {
+    pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], level: Level, half: bool) -> Self {
         let (gates, hidden) = (config.mode.gates(), config.hidden_size);
+        let lanes = [E::lanes(level), E::low_lanes(level)];
         let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes, half);
         let w_hr = (config.proj_size > 0).then(|| {
             let weight = parameters[parameters.len() - 1].data();

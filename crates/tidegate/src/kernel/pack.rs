@@ -1,7 +1,7 @@
 use tidegate_simd::{Bf16, Element};
 
 use super::chains::Division;
-use super::stored::{Full, Half, Layouts, Stored, Weights};
+use super::stored::{BlockForm, Full, Half, Layouts, Stored, Weights};
 use crate::buffer::Buffer;
 
 /// A weight matrix laid out in the order in which the product reads it.
@@ -11,7 +11,8 @@ use crate::buffer::Buffer;
 /// gates of a block, and the cell's arithmetic runs straight from the accumulators. The last
 /// block is filled up with zeros.
 ///
-/// For a row alone the inputs lie in another order, in a copy that is made when it is first wanted.
+/// For a row alone the inputs lie in another order, in a copy that is made when it is first wanted. There the vectors of
+/// a last block whose units fit into half of one are halves: a step reads that much less.
 #[derive(Clone, Debug)]
 pub(crate) struct Packed<E> {
     /// The elements.
@@ -28,11 +29,20 @@ pub(crate) struct Packed<E> {
     pub(crate) lanes: usize,
     /// Number of units, without padding.
     units: usize,
+    /// Lanes of the last block in the copy for a row alone.
+    last_lanes: usize,
 }
 
 impl<E: Element> Packed<E> {
-    /// Packs `weight: [G * units, K]`, PyTorch's layout, for vectors of `lanes`; as bf16 if `half`.
-    pub(crate) fn new(weight: &[E], gates: usize, units: usize, lanes: usize, half: bool) -> Self {
+    /// Packs `weight: [G * units, K]`, PyTorch's layout, for vectors and half vectors of so many lanes; as bf16 if
+    /// `half`.
+    pub(crate) fn new(
+        weight: &[E],
+        gates: usize,
+        units: usize,
+        [lanes, low_lanes]: [usize; 2],
+        half: bool,
+    ) -> Self {
         let rows = gates * units;
         let inputs = weight.len() / rows;
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
@@ -43,7 +53,11 @@ impl<E: Element> Packed<E> {
             true => Weights::Half(Layouts::new(Buffer::zeros(len))),
         };
         let division = Division::of(inputs);
-        let mut packed = Self { weights, blocks, inputs, division, gates, lanes, units };
+        // Blocks of one gate are read several at a time, which are whole.
+        let last_is_low = gates > 1 && units + low_lanes <= blocks * lanes;
+        let last_lanes = if last_is_low { low_lanes } else { lanes };
+        let mut packed =
+            Self { weights, blocks, inputs, division, gates, lanes, units, last_lanes };
         packed.set(weight);
         packed
     }
@@ -51,14 +65,12 @@ impl<E: Element> Packed<E> {
     /// Packs other weights of the same shape.
     pub(crate) fn set(&mut self, weight: &[E]) {
         let shape = [self.gates, weight.len() / (self.gates * self.inputs), self.lanes];
-        let (inputs, vectors) = (self.inputs, self.gates * self.lanes);
+        let form = self.block_form();
         match &mut self.weights {
-            Weights::Full(layouts) => {
-                layouts.set(inputs, vectors, |data| pack(weight, shape, data, |w| w));
-            }
+            Weights::Full(layouts) => layouts.set(form, |data| pack(weight, shape, data, |w| w)),
             Weights::Half(layouts) => {
                 let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
-                layouts.set(inputs, vectors, |data| pack(weight, shape, data, bf16));
+                layouts.set(form, |data| pack(weight, shape, data, bf16));
             }
         }
     }
@@ -68,7 +80,8 @@ impl<E: Element> Packed<E> {
         let blocks = outputs.div_ceil(lanes);
         let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
         let division = Division::of(inputs);
-        Self { weights, blocks, inputs, division, gates: 1, lanes, units: outputs }
+        let (gates, units, last_lanes) = (1, outputs, lanes);
+        Self { weights, blocks, inputs, division, gates, lanes, units, last_lanes }
     }
 
     /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
@@ -80,8 +93,9 @@ impl<E: Element> Packed<E> {
         row_of: impl Fn(usize) -> usize,
     ) {
         let (inputs, lanes) = (self.inputs, self.lanes);
+        let form = self.block_form();
         let Weights::Full(layouts) = &mut self.weights else { unreachable!("made by `zeros`") };
-        layouts.set(inputs, lanes, |data| {
+        layouts.set(form, |data| {
             for (block, data) in data.chunks_exact_mut(inputs * lanes).enumerate() {
                 let first = block * lanes;
                 let count = (outputs - first).min(lanes);
@@ -103,7 +117,14 @@ impl<E: Element> Packed<E> {
     /// The elements in the order in which a product reads them whose rows are one `alone`, or more.
     #[inline(always)]
     pub(super) fn for_rows<W: Stored<E>>(&self, alone: bool) -> &[W::Item] {
-        W::layouts(&self.weights).for_rows(alone, self.inputs, self.gates * self.lanes)
+        W::layouts(&self.weights).for_rows(alone, self.block_form())
+    }
+
+    /// What a block is made up of.
+    #[inline(always)]
+    fn block_form(&self) -> BlockForm {
+        let Self { inputs, gates, lanes, last_lanes, .. } = *self;
+        BlockForm { inputs, gates, lanes, last_lanes }
     }
 
     /// Whether they are kept as bf16.
@@ -194,7 +215,7 @@ mod tests {
         // Two gates, three units, two inputs: w[gate, unit, k] = 100 gate + 10 unit + k.
         let weight: Vec<f32> =
             [0, 1, 10, 11, 20, 21, 100, 101, 110, 111, 120, 121].map(|w| w as f32).to_vec();
-        let packed = Packed::new(&weight, 2, 3, 2, false);
+        let packed = Packed::new(&weight, 2, 3, [2, 2], false);
         assert_eq!((packed.blocks, packed.inputs, packed.width()), (2, 2, 8));
         let want = [
             [0, 10, 100, 110, 1, 11, 101, 111], // units 0 and 1: k = 0, then k = 1

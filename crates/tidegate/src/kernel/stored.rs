@@ -73,11 +73,22 @@ pub(crate) enum Weights<E> {
     Half(Layouts<Bf16>),
 }
 
-/// The items of a packed matrix, `[blocks, K, G * lanes]`, in one order or two.
+/// What a block of a packed matrix is made up of, in items.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct BlockForm {
+    pub(super) inputs: usize,
+    pub(super) gates: usize,
+    pub(super) lanes: usize,
+    /// Of the last block, for a row alone.
+    pub(super) last_lanes: usize,
+}
+
+/// The items of a packed matrix, `[blocks, K, G, lanes]`, in one order or two.
 #[derive(Clone, Debug)]
 pub(crate) struct Layouts<T> {
     items: Buffer<T>,
-    /// The same with the inputs in the order of [`Division::order`], made when first wanted.
+    /// The same with the inputs in the order of [`Division::order`] and a last block of vectors that may be shorter, made
+    /// when first wanted.
     for_one: OnceLock<Buffer<T>>,
 }
 
@@ -86,11 +97,11 @@ impl<T: Copy + Zeroable> Layouts<T> {
         Self { items, for_one: OnceLock::new() }
     }
 
-    /// Lets `pack` write other items, for blocks of `inputs` inputs of `vectors` items each.
-    pub(super) fn set(&mut self, inputs: usize, vectors: usize, pack: impl FnOnce(&mut [T])) {
+    /// Lets `pack` write other items.
+    pub(super) fn set(&mut self, form: BlockForm, pack: impl FnOnce(&mut [T])) {
         pack(&mut self.items);
         if let Some(mut copy) = self.for_one.take() {
-            self.order(inputs, vectors, &mut copy);
+            self.order(form, &mut copy);
             _ = self.for_one.set(copy);
         }
     }
@@ -102,26 +113,30 @@ impl<T: Copy + Zeroable> Layouts<T> {
 
     /// The items in the order in which a product reads them whose rows are one `alone`, or more.
     #[inline(always)]
-    pub(super) fn for_rows(&self, alone: bool, inputs: usize, vectors: usize) -> &[T] {
-        if alone { self.for_one.get_or_init(|| self.ordered(inputs, vectors)) } else { &self.items }
+    pub(super) fn for_rows(&self, alone: bool, form: BlockForm) -> &[T] {
+        if alone { self.for_one.get_or_init(|| self.ordered(form)) } else { &self.items }
     }
 
-    /// A copy with the inputs of each block, of `vectors` items each, in the order of
-    /// [`Division::order`].
+    /// A copy for a row alone.
     #[cold]
-    fn ordered(&self, inputs: usize, vectors: usize) -> Buffer<T> {
+    fn ordered(&self, form: BlockForm) -> Buffer<T> {
         let mut copy = Buffer::zeros(self.len());
-        self.order(inputs, vectors, &mut copy);
+        self.order(form, &mut copy);
         copy
     }
 
-    /// Writes the items in that order to `copy`.
-    fn order(&self, inputs: usize, vectors: usize, copy: &mut [T]) {
+    /// Writes the items in the order for a row alone to `copy`.
+    fn order(&self, BlockForm { inputs, gates, lanes, last_lanes }: BlockForm, copy: &mut [T]) {
+        let vectors = gates * lanes;
         let block = inputs * vectors;
         for at in (0..self.len()).step_by(block) {
             let (from, to) = (&self.items[at..][..block], &mut copy[at..][..block]);
-            for (to, k) in to.chunks_exact_mut(vectors).zip(Division::of(inputs).order()) {
-                to.copy_from_slice(&from[k * vectors..][..vectors]);
+            let kept = if at + block == self.len() { last_lanes } else { lanes };
+            for (to, k) in to.chunks_exact_mut(gates * kept).zip(Division::of(inputs).order()) {
+                let from = from[k * vectors..][..vectors].chunks_exact(lanes);
+                for (to, from) in to.chunks_exact_mut(kept).zip(from) {
+                    to.copy_from_slice(&from[..kept]);
+                }
             }
         }
     }

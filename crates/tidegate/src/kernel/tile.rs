@@ -201,7 +201,7 @@ where
         let mut total = [[L::all(s.splat(E::ZERO)); N]; R];
         for k in 0..division.undivided {
             // SAFETY: `k < inputs`; the caller vouches for the rest.
-            unsafe { multiply_one::<E, S, L, W, R, N, AHEAD>(s, w, k, x, k, &mut total) }
+            unsafe { multiply_one::<E, S, L, W, R, N, Q, AHEAD>(s, w, k, x, k, &mut total) }
         }
         return total;
     }
@@ -255,7 +255,7 @@ where
             // SAFETY: `k` is below the chain's length; the caller vouches for the rest.
             unsafe {
                 let (at, k) = (place::<Q>(division, chain, k), division.start::<Q>(chain) + k);
-                multiply_one::<E, S, L, W, R, N, AHEAD>(s, w, at, x, k, &mut acc[c]);
+                multiply_one::<E, S, L, W, R, N, Q, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
     }
@@ -266,7 +266,7 @@ where
             unsafe {
                 let (at, k) =
                     (place::<Q>(division, chain, last), division.start::<Q>(chain) + last);
-                multiply_one::<E, S, L, W, R, N, AHEAD>(s, w, at, x, k, &mut acc[c]);
+                multiply_one::<E, S, L, W, R, N, Q, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
     }
@@ -309,7 +309,16 @@ where
 /// # Safety
 /// As [`multiply`], with `k < inputs` and `at < inputs`.
 #[inline(always)]
-unsafe fn multiply_one<E, S, L, W, const R: usize, const N: usize, const AHEAD: bool>(
+unsafe fn multiply_one<
+    E,
+    S,
+    L,
+    W,
+    const R: usize,
+    const N: usize,
+    const Q: usize,
+    const AHEAD: bool,
+>(
     s: S,
     w: [*const W::Item; N],
     at: usize,
@@ -322,10 +331,12 @@ unsafe fn multiply_one<E, S, L, W, const R: usize, const N: usize, const AHEAD: 
     L: List<S::V>,
     W: Stored<E>,
 {
+    // As packed: for chains side by side, the vectors of a block of half vectors are halves.
+    let stride = if Q > 1 && L::LEN > 1 { S::LANES } else { S::BLOCK };
     for n in 0..N {
         for gate in 0..L::LEN {
-            let from = w[n].wrapping_add((at * L::LEN + gate) * S::BLOCK);
-            if AHEAD && (gate * S::BLOCK * size_of::<W::Item>()).is_multiple_of(LINE_BYTES) {
+            let from = w[n].wrapping_add((at * L::LEN + gate) * stride);
+            if AHEAD && (gate * stride * size_of::<W::Item>()).is_multiple_of(LINE_BYTES) {
                 s.prefetch(from.wrapping_byte_add(AHEAD_BYTES).cast());
             }
             // SAFETY: the caller's.
