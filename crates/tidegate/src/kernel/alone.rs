@@ -272,11 +272,7 @@ unsafe fn copy<E: Element, S: Simd<E>>(s: S, from: *const E, to: *mut E, len: us
             s.store(s.load(from.add(at)), to.add(at));
             at += S::LANES;
         }
-        // Not wider than it was written, or the processor waits until all that was written before is in memory.
-        if at < len && len - at <= S::Low::LANES {
-            let s = s.low();
-            s.store_first(s.load(from.add(at)), len - at, to.add(at));
-        } else if at < len {
+        if at < len {
             s.store_first(s.load(from.add(at)), len - at, to.add(at));
         }
     }
