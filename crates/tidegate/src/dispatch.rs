@@ -6,7 +6,7 @@ use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
 use crate::cell::{Cell, Visitor, visit};
-use crate::kernel::alone::{Alone, Ready, Step};
+use crate::kernel::alone::{Alone, Ready, SingleStep};
 use crate::kernel::stored::{Full, Half};
 use crate::scan::{Loop, Scan};
 use crate::{Element, Mode};
@@ -63,7 +63,7 @@ impl<E: Element> Visitor for AloneVisitor<E> {
     }
 }
 
-/// Runs one step of a row alone from the input at the pointer: [`Step`].
+/// Runs one step of a row alone from the input at the pointer: [`SingleStep`].
 pub(crate) type StepAlone<E> = unsafe fn(&Ready<E>, &mut Carry<E>, *const E);
 
 /// That of the cell of `mode` at `level`, with weights kept as bf16 or not: choosing takes as long as some of a small
@@ -82,9 +82,9 @@ impl<E: Element> Visitor for StepVisitor<E> {
     type Output = StepAlone<E>;
     fn visit<C: Cell>(self) -> StepAlone<E> {
         if const { E::BF16_WEIGHTS } && self.half {
-            E::compiled::<Step<C, Half>>(self.level)
+            E::compiled::<SingleStep<C, Half>>(self.level)
         } else {
-            E::compiled::<Step<C, Full>>(self.level)
+            E::compiled::<SingleStep<C, Full>>(self.level)
         }
     }
 }

@@ -30,6 +30,7 @@
 //! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
 //! - sequences that arrive piece by piece: [`Stream`]
 
+mod advance;
 mod backward;
 mod buffer;
 mod call;

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use crate::advance::{Advance, Part};
 use crate::buffer::Buffer;
-use crate::carry::{Carry, Scratch};
+use crate::carry::Carry;
 use crate::check::InitialState;
 use crate::exchange::{Exchange, Watch, share_of};
 use crate::rnn::Shared;
 use crate::rows::{Batch, Layout, RowsIn, RowsOut};
-use crate::scan::{Others, Scan};
+use crate::scan::Others;
 use crate::single::SingleSteps;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, memory, threads};
@@ -44,31 +45,10 @@ pub struct Stream<E = f32> {
     exchange: Exchange<E>,
     /// Outputs of the layers below the one that is running, `[N, B, P]`, by turns.
     between: [Buffer<E>; 2],
-    /// The last layer's output of one step, `[B, P]`.
+    /// The last layer's output of a step that does not go the shorter way, `[B, P]`.
     output: Vec<E>,
     /// The shorter way of a step of one sequence on one thread.
     single: Option<SingleSteps<E>>,
-}
-
-/// What one thread of a stream works on.
-#[derive(Clone, Debug)]
-struct Part<E> {
-    /// One per layer.
-    carries: Vec<Carry<E>>,
-    scratch: Scratch<E>,
-}
-
-impl<E: Element> Part<E> {
-    fn new(shared: &Shared<E>, batch: usize) -> Self {
-        let step = Batch::Equal { steps: 1, rows: batch };
-        let mut scratch = Scratch::default();
-        let mut carries = vec![Carry::default(); shared.directions.len()];
-        for (carry, direction) in carries.iter_mut().zip(&shared.directions) {
-            carry.reserve(direction, shared.config.mode, batch);
-            scratch.reserve(direction, &step, batch);
-        }
-        Self { carries, scratch }
-    }
 }
 
 impl<E: Element> Stream<E> {
@@ -144,7 +124,7 @@ impl<E: Element> Stream<E> {
         }
     }
 
-    /// [`step`](Self::step) of several sequences, or by several threads.
+    /// [`step`](Self::step) of several sequences, by several threads or with a projection.
     #[inline(never)]
     fn step_of_many(&mut self, x: &[E]) -> &[E] {
         let mut output = core::mem::take(&mut self.output);
@@ -335,57 +315,6 @@ fn gather<E: Element>(
         }
     }
     *holders = 1;
-}
-
-/// One call of a stream, for all threads that run it.
-struct Advance<'a, E> {
-    shared: &'a Shared<E>,
-    batch: Batch<'a>,
-    input: RowsIn<'a, E>,
-    /// Outputs of the layers but the last, by turns, if there are others.
-    between: Option<[RowsOut<'a, E>; 2]>,
-    output: RowsOut<'a, E>,
-}
-
-impl<E: Element> Advance<'_, E> {
-    /// Runs all layers, or the units in them that are not for others.
-    ///
-    /// # Safety
-    /// No other thread may run the same units at the same time, and the others must run.
-    unsafe fn run(&self, part: &mut Part<E>, others: Others<'_, E>) {
-        let Shared { config, level, directions, .. } = self.shared;
-        let mut input = self.input;
-        for (layer, (direction, carry)) in directions.iter().zip(&mut part.carries).enumerate() {
-            let output = match &self.between {
-                Some(between) if layer + 1 < config.num_layers => between[layer % 2],
-                _ => self.output,
-            };
-            let blocks = others.blocks(direction.w_hh.blocks);
-            let units = direction.units_of(&blocks, config.hidden_size);
-            let scan = Scan {
-                direction,
-                batch: self.batch,
-                rows: 0..self.batch.rows(),
-                blocks,
-                others,
-                positions: 0..self.batch.steps(),
-                reverse: false,
-                input,
-                output: match direction.w_hr {
-                    Some(_) => output,
-                    None => output.columns(units.start, units.len()),
-                },
-                reset: None,
-                keep: None,
-            };
-            // SAFETY: the caller's. What is read next was written before all met after the last
-            // step.
-            unsafe {
-                scan.run(config.mode, *level, carry, &mut part.scratch);
-                input = output.reader();
-            }
-        }
-    }
 }
 
 #[cold]

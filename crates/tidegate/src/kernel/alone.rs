@@ -240,9 +240,9 @@ impl<E: Element, C: Cell> Kernel<E> for Run<'_, E, C> {
 /// One step of cell `C` from the input `x: [I]` and the state in a carry, with weights kept as `W` says.
 ///
 /// Small cells take less time than a call, so this is called without asking for anything that can be known before.
-pub(crate) struct Step<C, W>(PhantomData<(C, W)>);
+pub(crate) struct SingleStep<C, W>(PhantomData<(C, W)>);
 
-impl<E: Element, C: Cell, W: Stored<E>> Routine<E> for Step<C, W> {
+impl<E: Element, C: Cell, W: Stored<E>> Routine<E> for SingleStep<C, W> {
     type Of = Ready<E>;
     type State = Carry<E>;
 

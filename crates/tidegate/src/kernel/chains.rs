@@ -30,19 +30,19 @@ impl Division {
             return Self { length: 0, longer: 0, undivided: inputs, starts: [0; CHAINS - 1] };
         }
         let (length, longer) = (inputs / CHAINS, inputs % CHAINS);
-        let mut starts = [length + usize::from(longer > 0); CHAINS - 1];
-        for c in 1..CHAINS - 1 {
-            starts[c] = starts[c - 1] + length + usize::from(c < longer);
-        }
+        let starts = core::array::from_fn(
+            #[inline(always)]
+            |before| start(length, longer, before + 1),
+        );
         Self { length, longer, undivided: 0, starts }
     }
 
-    /// The first input of chain `c`, of which `Q` run side by side: looked up if these are several, and computed
-    /// otherwise.
+    /// The first input of chain `c`, of which `Q` run side by side: looked up if these are several, since a small step
+    /// would take long to compute them all; computed otherwise, which in tiles of many rows takes 5 to 10 % less (Zen 4).
     #[inline(always)]
     pub(super) fn start<const Q: usize>(self, c: usize) -> usize {
         match (Q, c) {
-            (1, _) => c * self.length + if c < self.longer { c } else { self.longer },
+            (1, _) => start(self.length, self.longer, c),
             (_, 0) => 0,
             _ => self.starts[c - 1],
         }
@@ -65,6 +65,12 @@ impl Division {
         });
         (0..self.undivided).chain(divided)
     }
+}
+
+/// The first input of chain `c`, if the first `longer` chains have one input more than `length`.
+#[inline(always)]
+fn start(length: usize, longer: usize, c: usize) -> usize {
+    c * length + if c < longer { c } else { longer }
 }
 
 #[cfg(test)]

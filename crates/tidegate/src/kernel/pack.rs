@@ -224,4 +224,30 @@ mod tests {
         let want: Vec<f32> = want.concat().iter().map(|&w| w as f32).collect();
         assert_eq!(packed.for_rows::<Full>(false), &want[..]);
     }
+
+    #[test]
+    fn for_a_row_alone_a_last_block_of_few_units_is_made_of_half_vectors() {
+        // The same for five units in vectors of four: the fifth one needs half a vector of two.
+        let weight =
+            [0, 1].map(|gate| [0, 1, 2, 3, 4].map(|u| [0, 1].map(|k| 100 * gate + 10 * u + k)));
+        let weight: Vec<f32> = weight.concat().concat().iter().map(|&w| w as f32).collect();
+        let mut packed = Packed::new(&weight, 2, 5, [4, 2], false);
+        let first = [0, 10, 20, 30, 100, 110, 120, 130, 1, 11, 21, 31, 101, 111, 121, 131];
+        let last = [40, 0, 140, 0, 41, 0, 141, 0];
+        let want = |add: i32| -> Vec<f32> {
+            let of_units = |&w: &i32| if w == 0 { 0.0 } else { (w + add) as f32 };
+            let first = first.iter().map(|&w| (w + add) as f32);
+            first.chain(last.iter().map(of_units)).chain([0.0; 8]).collect()
+        };
+        assert_eq!(packed.for_rows::<Full>(true), want(0));
+        // Whole vectors where as many rows read them, and where a unit more needs the other half.
+        assert_eq!(
+            packed.for_rows::<Full>(false)[16..],
+            [40, 0, 0, 0, 140, 0, 0, 0, 41, 0, 0, 0, 141, 0, 0, 0].map(|w| w as f32)
+        );
+        packed.set(&weight.iter().map(|w| w + 1000.0).collect::<Vec<_>>());
+        assert_eq!(packed.for_rows::<Full>(true), want(1000));
+        let seven = Packed::new(&[1.0; 2 * 7 * 2], 2, 7, [4, 2], false);
+        assert_eq!(seven.for_rows::<Full>(true), seven.for_rows::<Full>(false));
+    }
 }
