@@ -42,7 +42,7 @@ pub trait Element:
     const EXP_LOW: Self;
     /// `e^EXP_HIGH` is the largest power of `e` to compute: it overflows to infinity.
     const EXP_HIGH: Self;
-    /// `tanh` of half of this rounds to one.
+    /// `tanh` of this rounds to one.
     const TANH_HIGH: Self;
     /// Where `tanh` is about one half: the way to compute it changes there.
     const TANH_HALF: Self;
@@ -122,7 +122,7 @@ element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, low_lanes_f32, 
         &[0.5, 0.166_666_67, 0.041_666_465, 0.008_333_311, 0.001_393_366_3, 0.000_198_910_05];
     const EXP_LOW: f32 = 87.0;
     const EXP_HIGH: f32 = 89.0;
-    const TANH_HIGH: f32 = 20.0;
+    const TANH_HIGH: f32 = 10.0;
     const TANH_HALF: f32 = 0.55;
 });
 
@@ -148,6 +148,6 @@ element!(f64, "torch.float64", run_f64, compiled_f64, lanes_f64, low_lanes_f64, 
     ];
     const EXP_LOW: f64 = 708.0;
     const EXP_HIGH: f64 = 710.0;
-    const TANH_HIGH: f64 = 44.0;
+    const TANH_HIGH: f64 = 22.0;
     const TANH_HALF: f64 = 0.55;
 });

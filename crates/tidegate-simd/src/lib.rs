@@ -12,6 +12,7 @@ mod level;
 mod neon;
 mod processor;
 mod scalar;
+mod several;
 mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -20,4 +21,5 @@ pub use bf16::Bf16;
 pub use element::Element;
 pub use level::{Compiled, Kernel, Level, Routine};
 pub use processor::wants_prefetch;
+pub use several::Several;
 pub use simd::Simd;

@@ -1,5 +1,6 @@
 #![allow(unsafe_code, reason = "intrinsics; see the token invariant on each type")]
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 use crate::{Bf16, Compiled, Element, Kernel, Routine, Simd};
@@ -158,6 +159,9 @@ macro_rules! half_vectors {
             or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
             shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
             others: {
+                fn raise(self, v: __m256) -> __m256 {
+                    v
+                }
                 fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
                     // SAFETY: `self` proves the CPU has the features.
                     unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
@@ -192,6 +196,9 @@ macro_rules! half_vectors {
             or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
             shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
             others: {
+                fn raise(self, v: __m256d) -> __m256d {
+                    v
+                }
                 fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
                     // SAFETY: `self` proves the CPU has the features.
                     unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
@@ -224,6 +231,14 @@ simd!(Avx512, f32, __m512, lanes: 16, block: 16, low: Avx512Low, registers: 32, 
     or: _mm512_or_ps, to_int: _mm512_castps_si512, from_int: _mm512_castsi512_ps,
     shl: _mm512_slli_epi32, add_int: _mm512_add_epi32,
     others: {
+        fn beside(self, a: __m512, b: __m512) -> (__m512, __m512) {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { beside_ps(a, b) }
+        }
+        fn raise(self, v: __m256) -> __m512 {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm512_zextps256_ps512(v) }
+        }
         fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), y, x) }
@@ -252,6 +267,14 @@ simd!(Avx512, f64, __m512d, lanes: 8, block: 8, low: Avx512Low, registers: 32, m
     or: _mm512_or_pd, to_int: _mm512_castpd_si512, from_int: _mm512_castsi512_pd,
     shl: _mm512_slli_epi64, add_int: _mm512_add_epi64,
     others: {
+        fn beside(self, a: __m512d, b: __m512d) -> (__m512d, __m512d) {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { beside_pd(a, b) }
+        }
+        fn raise(self, v: __m256d) -> __m512d {
+            // SAFETY: `self` proves the CPU has the features.
+            unsafe { _mm512_zextpd256_pd512(v) }
+        }
         fn select_less(self, a: __m512d, b: __m512d, x: __m512d, y: __m512d) -> __m512d {
             // SAFETY: `self` proves the CPU has the features.
             unsafe { _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b), y, x) }
@@ -266,3 +289,23 @@ simd!(Avx512, f64, __m512d, lanes: 8, block: 8, low: Avx512Low, registers: 32, m
         }
     }
 );
+
+/// Defines [`Simd::beside`] for a type of vectors of 512 bits.
+macro_rules! beside {
+    ($name:ident, $v:ty) => {
+        #[target_feature(enable = "avx512f")]
+        #[inline]
+        fn $name(mut a: $v, mut b: $v) -> ($v, $v) {
+            #[cfg(not(miri))]
+            // SAFETY: there is no instruction.
+            unsafe {
+                asm!("/* {0} {1} */", inout(zmm_reg) a, inout(zmm_reg) b,
+                    options(pure, nomem, nostack, preserves_flags));
+            }
+            (a, b)
+        }
+    };
+}
+
+beside!(beside_ps, __m512);
+beside!(beside_pd, __m512d);

@@ -66,25 +66,25 @@ impl<E: Element> Visitor for AloneVisitor<E> {
 /// Runs one step of a row alone from the input at the pointer: [`SingleStep`].
 pub(crate) type StepAlone<E> = unsafe fn(&Ready<E>, &mut Carry<E>, *const E);
 
-/// That of the cell of `mode` at `level`, with weights kept as bf16 or not: choosing takes as long as some of a small
-/// cell's arithmetic.
-pub(crate) fn step_alone<E: Element>(mode: Mode, level: Level, half: bool) -> StepAlone<E> {
-    visit(mode, StepVisitor { level, half, element: PhantomData })
+/// That for `ready` with the cell of `mode` at `level`: choosing takes as long as some of a small cell's arithmetic.
+pub(crate) fn step_alone<E: Element>(mode: Mode, level: Level, ready: &Ready<E>) -> StepAlone<E> {
+    visit(mode, StepVisitor { level, ready })
 }
 
-struct StepVisitor<E> {
+struct StepVisitor<'a, E> {
     level: Level,
-    half: bool,
-    element: PhantomData<E>,
+    ready: &'a Ready<E>,
 }
 
-impl<E: Element> Visitor for StepVisitor<E> {
+impl<E: Element> Visitor for StepVisitor<'_, E> {
     type Output = StepAlone<E>;
     fn visit<C: Cell>(self) -> StepAlone<E> {
-        if const { E::BF16_WEIGHTS } && self.half {
-            E::compiled::<SingleStep<C, Half>>(self.level)
+        if const { E::BF16_WEIGHTS } && self.ready.is_half() {
+            E::compiled::<SingleStep<C, Half, false>>(self.level)
+        } else if self.ready.in_pairs(true) {
+            E::compiled::<SingleStep<C, Full, true>>(self.level)
         } else {
-            E::compiled::<SingleStep<C, Full>>(self.level)
+            E::compiled::<SingleStep<C, Full, false>>(self.level)
         }
     }
 }

@@ -3,6 +3,7 @@ use tidegate_simd::Level;
 use crate::Mode;
 use crate::backward::BackWork;
 use crate::dispatch::{self, Dispatch, RunAlone, StepAlone};
+use crate::kernel::alone::Ready;
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///
@@ -20,10 +21,10 @@ pub trait Element: tidegate_simd::Element {
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self>;
 
-    /// What runs single steps of a row alone with the cell of `mode` at `level`, with weights kept as bf16 or not.
+    /// What runs single steps of a row alone with the weights of `ready` and the cell of `mode` at `level`.
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self>;
+    fn step_alone(mode: Mode, level: Level, ready: &Ready<Self>) -> StepAlone<Self>;
 
     /// Runs a part of the way back.
     #[doc(hidden)]
@@ -39,8 +40,8 @@ impl Element for f32 {
         dispatch::run_alone(mode)
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self> {
-        dispatch::step_alone(mode, level, half)
+    fn step_alone(mode: Mode, level: Level, ready: &Ready<Self>) -> StepAlone<Self> {
+        dispatch::step_alone(mode, level, ready)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();
@@ -56,8 +57,8 @@ impl Element for f64 {
         dispatch::run_alone(mode)
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn step_alone(mode: Mode, level: Level, half: bool) -> StepAlone<Self> {
-        dispatch::step_alone(mode, level, half)
+    fn step_alone(mode: Mode, level: Level, ready: &Ready<Self>) -> StepAlone<Self> {
+        dispatch::step_alone(mode, level, ready)
     }
     fn go_back(work: BackWork<'_, Self>) {
         work.run();

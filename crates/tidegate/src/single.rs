@@ -96,7 +96,8 @@ pub(crate) struct SingleSteps<E> {
     // INVARIANT: made of the directions of `_shared`, whose parameters are not replaced while somebody else has it.
     ready: Vec<Ready<E>>,
     _shared: Arc<Shared<E>>,
-    run: StepAlone<E>,
+    /// What runs a step of each.
+    run: Vec<StepAlone<E>>,
 }
 
 impl<E: Element> SingleSteps<E> {
@@ -107,8 +108,8 @@ impl<E: Element> SingleSteps<E> {
         }
         let mut ready = memory::with_capacity(shared.directions.len());
         ready.extend(shared.directions.iter().map(Ready::new));
-        let half = ready.first().is_some_and(Ready::is_half);
-        let run = E::step_alone(shared.config.mode, shared.level, half);
+        let mut run = memory::with_capacity(ready.len());
+        run.extend(ready.iter().map(|r| E::step_alone(shared.config.mode, shared.level, r)));
         Some(Self { ready, _shared: shared.clone(), run })
     }
 
@@ -116,10 +117,10 @@ impl<E: Element> SingleSteps<E> {
     #[inline]
     pub(crate) fn run<'a>(&self, x: &[E], carries: &'a mut [Carry<E>]) -> &'a [E] {
         let (mut x, mut h) = (x, &[][..]);
-        for (ready, carry) in self.ready.iter().zip(carries) {
+        for ((ready, run), carry) in self.ready.iter().zip(&self.run).zip(carries) {
             assert!(x.len() == ready.inputs());
             // SAFETY: the invariant; the input is there.
-            unsafe { (self.run)(ready, carry, x.as_ptr()) }
+            unsafe { run(ready, carry, x.as_ptr()) }
             h = &carry.h()[..ready.units()];
             x = h;
         }

@@ -40,9 +40,10 @@ impl Cell for Gru {
         h: [S::V; 3],
         [h_prev]: [S::V; 1],
     ) -> ([S::V; 1], [S::V; 4]) {
-        let r = sigmoid(s, h[0]);
+        // In the order in which they are waited for: z is computed beside n.
+        let (r, h_z) = s.beside(sigmoid(s, h[0]), h[1]);
         let n = tanh(s, s.mul_add(r, h[2], x[2]));
-        let z = sigmoid(s, h[1]);
+        let z = sigmoid(s, h_z);
         ([s.mul_add(z, s.sub(h_prev, n), n)], [r, z, n, h[2]])
     }
 

@@ -5,14 +5,29 @@
 
 use tidegate_simd::{Element, Simd};
 
-/// `(t, p)` with `e^-x = 2^n (1 - p)`, where `t = ROUNDER + n`, and `|p| < 0.42`; `p` is precise relative to
-/// itself.
+/// `e^-x = 2^n (1 - p)` with `n` whole and `|p| < 0.42`, where `p = r - tail r^2`.
 ///
-/// `x` must lie in `[-EXP_HIGH, EXP_LOW]` or be a NaN, which makes `p` a NaN.
+/// The chain of operations that leads to `tail` is the longest, so what can be done beside it is left to the caller.
+struct Parts<V> {
+    /// `ROUNDER + n`.
+    t: V,
+    /// `n ln 2 + x`.
+    r: V,
+    /// Its square.
+    r2: V,
+    /// `(e^-r - 1 + r) / r^2`.
+    tail: V,
+}
+
+/// The parts of `e^-x`, or of `e^-2x` if `TWICE`; `p` is precise relative to itself.
+///
+/// That `x` or `2 x` must lie in `[-EXP_HIGH, EXP_LOW]` or be a NaN, which makes `r` a NaN.
 #[inline(always)]
-fn exp_parts<E: Element, S: Simd<E>>(s: S, x: S::V) -> (S::V, S::V) {
+fn exp_parts<E: Element, S: Simd<E>, const TWICE: bool>(s: S, x: S::V) -> Parts<S::V> {
+    let log2_e = if TWICE { E::LOG2_E + E::LOG2_E } else { E::LOG2_E };
     // -x = n ln 2 - r with n whole: n sits in the low bits of t.
-    let t = s.neg_mul_add(x, s.splat(E::LOG2_E), s.splat(E::ROUNDER));
+    let t = s.neg_mul_add(x, s.splat(log2_e), s.splat(E::ROUNDER));
+    let x = if TWICE { s.add(x, x) } else { x };
     let n = s.sub(t, s.splat(E::ROUNDER));
     let r = s.mul_add(n, s.splat(E::LN2_HIGH), x);
     let r = s.mul_add(n, s.splat(E::LN2_LOW), r);
@@ -25,7 +40,7 @@ fn exp_parts<E: Element, S: Simd<E>>(s: S, x: S::V) -> (S::V, S::V) {
         k -= 1;
         tail = s.mul_add(tail, r2, pair::<E, S>(s, k, r));
     }
-    (t, s.neg_mul_add(tail, r2, r))
+    Parts { t, r, r2, tail }
 }
 
 /// The `k`-th pair of terms of the polynomial in `-r`: `c[2k] - c[2k + 1] r`.
@@ -39,12 +54,14 @@ fn pair<E: Element, S: Simd<E>>(s: S, k: usize, r: S::V) -> S::V {
 pub(crate) fn sigmoid<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
     // A NaN survives `min` and `max` as their second argument.
     let x = s.max(s.splat(E::ZERO - E::EXP_HIGH), s.min(s.splat(E::EXP_LOW), x));
-    let (t, p) = exp_parts(s, x);
+    let Parts { t, r, r2, tail } = exp_parts::<E, S, false>(s, x);
+    // Twice p, rounded as p would be.
+    let p2 = s.neg_mul_add(tail, s.add(r2, r2), s.add(r, r));
     // 1 - 2^n p + 2^n in this order, which rounds least. Half of 2^n stays finite where 2^n is
     // infinite and p may be positive; the last sum overflows when it should.
     let two = s.splat(E::ONE + E::ONE);
     let half = s.scale_rounded(s.splat(E::ONE / (E::ONE + E::ONE)), t);
-    let part = s.neg_mul_add(half, s.add(p, p), s.splat(E::ONE));
+    let part = s.neg_mul_add(half, p2, s.splat(E::ONE));
     let denominator = s.mul_add(half, two, part);
     s.div(s.splat(E::ONE), denominator)
 }
@@ -57,7 +74,9 @@ pub(crate) fn sigmoid<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
 pub(crate) fn tanh<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
     let (zero, one) = (s.splat(E::ZERO), s.splat(E::ONE));
     let magnitude = s.abs(x);
-    let (t, p) = exp_parts(s, s.min(s.splat(E::TANH_HIGH), s.add(magnitude, magnitude)));
+    let most = s.splat(E::TANH_HIGH);
+    let Parts { t, r, r2, tail } = exp_parts::<E, S, true>(s, s.min(most, magnitude));
+    let p = s.neg_mul_add(tail, r2, r);
     // e = scale (1 - p). Numerators and denominator are each rounded once: scale - 1 and
     // scale + 1 are exact where it matters.
     let scale = s.scale_rounded(one, t);

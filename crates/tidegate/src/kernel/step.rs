@@ -8,7 +8,7 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use tidegate_simd::{Element, Simd};
+use tidegate_simd::{Element, Several, Simd};
 
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
@@ -161,58 +161,115 @@ where
         }
     }
 
-    /// Runs the cell on one row and block, from the products to the state; `input` are the sums of a
-    /// `WHOLE` step.
+    /// The sums of `block` of the only row, with `Q` chains side by side.
     ///
     /// # Safety
-    /// The row and block must exist.
+    /// The block must exist.
     #[inline(always)]
-    unsafe fn finish(
-        &mut self,
-        row: usize,
-        block: usize,
-        input: C::Gates<S::V>,
-        products: C::Gates<S::V>,
-    ) {
-        let s = self.s;
-        let gates = <C::Gates<S::V> as List<S::V>>::LEN;
-        let mut x = C::Gates::<S::V>::all(s.splat(E::ZERO));
-        let mut h = products;
-        for gate in 0..gates {
-            let at = (block * gates + gate) * S::BLOCK;
-            // SAFETY: `Step::run_stored` checked both slices against the rows and blocks.
-            unsafe {
-                let sum = match WHOLE {
-                    true => input.as_ref()[gate],
-                    false => s.load(self.sums.add(row * self.width + at)),
-                };
-                x.as_mut()[gate] = sum;
-                let start = if C::SPLIT[gate] { s.load(self.start.add(at)) } else { sum };
-                h.as_mut()[gate] = s.add(start, products.as_ref()[gate]);
-            }
-        }
-        let unit = block * S::BLOCK;
-        let at = row * self.units + unit;
-        let mut state = C::State::<S::V>::all(s.splat(E::ZERO));
-        // SAFETY: `Step::run_stored` checked the slices that this cell's states need.
+    unsafe fn place<const Q: usize>(&self, block: usize) -> Place<C::Gates<S::V>> {
+        // SAFETY: whoever made the tile checked everything against the blocks.
         unsafe {
-            if <C::State<S::V> as List<S::V>>::LEN > 1 {
-                state.as_mut()[1] = s.load(self.c.add(at));
-            } else {
-                state.as_mut()[0] = s.load(self.h_prev.add(row * self.h_stride + unit));
+            let input = match WHOLE {
+                true => self.input_sums::<1, Q, false>(block)[0],
+                false => C::Gates::<S::V>::all(self.s.splat(E::ZERO)),
+            };
+            let w = self.w.blocks_at::<E, S, C::Gates<S::V>, 1>(block);
+            let (h, division) = ([self.h_prev], self.w.division::<Q>());
+            let [[products]] =
+                multiply::<_, _, C::Gates<S::V>, W, 1, 1, Q, false>(self.s, w, h, division);
+            Place { row: 0, block, input, products }
+        }
+    }
+
+    /// Runs the cell at `N` places, one beside the other, from the products to the state.
+    ///
+    /// # Safety
+    /// The rows and blocks must exist.
+    #[inline(always)]
+    unsafe fn finish<const N: usize>(&mut self, places: [Place<C::Gates<S::V>>; N]) {
+        let (s, several) = (self.s, Several::<S, N>::new(self.s));
+        let gates = <C::Gates<S::V> as List<S::V>>::LEN;
+        let states = <C::State<S::V> as List<S::V>>::LEN;
+        let zero = several.splat(E::ZERO);
+        let mut x = C::Gates::<[S::V; N]>::all(zero);
+        let mut h = C::Gates::<[S::V; N]>::all(zero);
+        let mut state = C::State::<[S::V; N]>::all(zero);
+        // SAFETY: whoever made the tile checked the slices that this cell needs against the rows and blocks.
+        unsafe {
+            for n in 0..N {
+                let Place { row, block, input, products } = places[n];
+                for gate in 0..gates {
+                    let at = (block * gates + gate) * S::BLOCK;
+                    let sum = match WHOLE {
+                        true => input.as_ref()[gate],
+                        false => s.load(self.sums.add(row * self.width + at)),
+                    };
+                    x.as_mut()[gate][n] = sum;
+                    let start = if C::SPLIT[gate] { s.load(self.start.add(at)) } else { sum };
+                    h.as_mut()[gate][n] = s.add(start, products.as_ref()[gate]);
+                }
+                let unit = block * S::BLOCK;
+                if states > 1 {
+                    state.as_mut()[1][n] = s.load(self.c.add(row * self.units + unit));
+                } else {
+                    let at = row * self.h_stride + unit;
+                    state.as_mut()[0][n] = s.load(self.h_prev.add(at));
+                }
             }
-            let (next, saved) = C::forward::<E, S>(s, x, h, state);
-            s.store(next.as_ref()[0], self.h.add(at));
-            if <C::State<S::V> as List<S::V>>::LEN > 1 {
-                s.store(next.as_ref()[1], self.c.add(at));
-            }
-            if KEEP {
-                let values = <C::Saved<S::V> as List<S::V>>::LEN;
-                for value in 0..values {
-                    s.store(saved.as_ref()[value], self.saved.add(at * values + value * S::BLOCK));
+            let (next, saved) = C::forward::<E, Several<S, N>>(several, x, h, state);
+            for n in 0..N {
+                let at = places[n].row * self.units + places[n].block * S::BLOCK;
+                s.store(next.as_ref()[0][n], self.h.add(at));
+                if states > 1 {
+                    s.store(next.as_ref()[1][n], self.c.add(at));
+                }
+                if KEEP {
+                    let values = <C::Saved<S::V> as List<S::V>>::LEN;
+                    for value in 0..values {
+                        let to = self.saved.add(at * values + value * S::BLOCK);
+                        s.store(saved.as_ref()[value][n], to);
+                    }
                 }
             }
         }
+    }
+
+    /// The tile for a block whose units are all in the lower lanes.
+    #[inline(always)]
+    fn lower(&self) -> StepTile<E, S::Low, C, W::Item, W, KEEP, WHOLE> {
+        let Self { w, width, units, start, sums, input, .. } = *self;
+        let Self { h_prev, h_stride, h, c, saved, cell, .. } = *self;
+        let s = self.s.low();
+        StepTile { s, w, width, units, start, sums, input, h_prev, h_stride, h, c, saved, cell }
+    }
+}
+
+/// A row and a block of units with the sums of its gates.
+#[derive(Copy, Clone)]
+struct Place<G> {
+    row: usize,
+    block: usize,
+    /// What the input of a `WHOLE` step adds.
+    input: G,
+    /// Those of the state.
+    products: G,
+}
+
+impl<G> Place<G> {
+    /// The same with vectors that are zero beyond the lower lanes.
+    #[inline(always)]
+    fn raised<E: Element, S: Simd<E>, L: List<S::V>>(self, s: S) -> Place<L>
+    where
+        G: List<<S::Low as Simd<E>>::V>,
+    {
+        let Self { row, block, input, products } = self;
+        let zero = L::all(s.splat(E::ZERO));
+        let mut raised = Place { row, block, input: zero, products: zero };
+        for gate in 0..L::LEN {
+            raised.input.as_mut()[gate] = s.raise(input.as_ref()[gate]);
+            raised.products.as_mut()[gate] = s.raise(products.as_ref()[gate]);
+        }
+        raised
     }
 }
 
@@ -229,6 +286,7 @@ where
     type Low = StepTile<E, S::Low, C, W::Item, W, KEEP, WHOLE>;
     const LOW: bool = S::Low::LANES < S::LANES;
     const LOW_OF_MANY: bool = false;
+    const PAIRS: bool = Self::GATES > 1 && S::REGISTERS > 16;
 
     #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
@@ -237,10 +295,20 @@ where
 
     #[inline(always)]
     fn low(&self) -> Self::Low {
-        let Self { w, width, units, start, sums, input, .. } = *self;
-        let Self { h_prev, h_stride, h, c, saved, cell, .. } = *self;
-        let s = self.s.low();
-        StepTile { s, w, width, units, start, sums, input, h_prev, h_stride, h, c, saved, cell }
+        self.lower()
+    }
+
+    #[inline(always)]
+    unsafe fn run_pair<const Q: usize>(&mut self, block: usize) {
+        // SAFETY: whoever made the tile checked everything against the blocks.
+        unsafe {
+            let first = self.place::<Q>(block);
+            let second = match Self::LOW && self.is_low(block + 1) {
+                true => self.lower().place::<Q>(block + 1).raised::<E, S, _>(self.s),
+                false => self.place::<Q>(block + 1),
+            };
+            self.finish([first, second]);
+        }
     }
 
     #[inline(always)]
@@ -262,7 +330,9 @@ where
                 multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division);
             for r in 0..R {
                 for n in 0..N {
-                    self.finish(row + r, block + n, input[n], products[r][n]);
+                    let (row, block) = (row + r, block + n);
+                    let (input, products) = (input[n], products[r][n]);
+                    self.finish([Place { row, block, input, products }]);
                 }
             }
         }

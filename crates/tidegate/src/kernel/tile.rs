@@ -78,6 +78,12 @@ impl AnyMatrix {
         self.inputs
     }
 
+    /// Number of blocks of units.
+    #[inline(always)]
+    pub(super) fn blocks(self) -> usize {
+        self.blocks
+    }
+
     /// The matrix, which must have the form for items `T`.
     #[inline(always)]
     pub(super) fn of<T>(self) -> Matrix<T> {

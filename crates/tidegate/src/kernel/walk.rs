@@ -21,12 +21,20 @@ pub(super) trait Tile {
     const LOW: bool;
     /// Whether it does for many rows, and often enough to compile it for them.
     const LOW_OF_MANY: bool;
+    /// Whether two blocks of one row may take less time side by side.
+    const PAIRS: bool;
 
     /// Whether the lower lanes hold all units of a block.
     fn is_low(&self, block: usize) -> bool;
 
     /// The tile for such a block.
     fn low(&self) -> Self::Low;
+
+    /// Does the work on two blocks of the only row side by side, from `block` on, with `Q` chains side by side.
+    ///
+    /// # Safety
+    /// The row must be the only one, the blocks must exist.
+    unsafe fn run_pair<const Q: usize>(&mut self, block: usize);
 
     /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side, and
     /// asks for weights `AHEAD` of their use if so.
@@ -118,6 +126,29 @@ pub(super) unsafe fn walk<T: Tile>(
             Rows::Many(rows) => walk_many(tile, rows, blocks, backwards),
             Rows::Alone => walk_one::<T, false>(tile, blocks, backwards),
             Rows::AloneFar => walk_one::<T, true>(tile, blocks, backwards),
+        }
+    }
+}
+
+/// Runs `tile` over the only row of `blocks`, which it takes in pairs where [`Tile::PAIRS`].
+///
+/// # Safety
+/// As [`walk`].
+#[inline(always)]
+pub(super) unsafe fn walk_pairs<T: Tile>(tile: &mut T, blocks: Range<usize>, backwards: bool) {
+    // SAFETY: the caller's; the groups are parts of the blocks.
+    unsafe {
+        if const { !T::PAIRS } {
+            return walk_one::<T, false>(tile, blocks, backwards);
+        }
+        for (side, block) in groups(blocks, 2, backwards) {
+            match side {
+                2 => tile.run_pair::<CHAINS>(block),
+                _ if T::LOW && tile.is_low(block) => {
+                    single_row::<_, 1, false>(&mut tile.low(), block);
+                }
+                _ => single_row::<T, 1, false>(tile, block),
+            }
         }
     }
 }

@@ -1,0 +1,208 @@
+#![allow(unsafe_code, reason = "loads and stores take pointers")]
+
+use crate::{Bf16, Element, Simd};
+
+/// Vectors of `N` vectors of the instruction set of `S`.
+///
+/// Every operation is `N` instructions that do not wait for one another, one beside the other. Work that is a long
+/// chain of operations hides their latency this way, which a processor by itself does as far as it looks ahead.
+#[derive(Copy, Clone, Debug)]
+pub struct Several<S, const N: usize>(S);
+
+impl<S: Copy, const N: usize> Several<S, N> {
+    /// The token for `N` vectors of `s`.
+    #[inline(always)]
+    pub fn new(s: S) -> Self {
+        Self(s)
+    }
+}
+
+/// Operations that are the same one on every vector, and kept `beside` one another after some of them: often enough that
+/// no more than a few come between.
+macro_rules! each {
+    ($($name:ident($first:ident $(, $arg:ident)*) $($beside:ident)?;)+) => {
+        $(#[inline(always)]
+        fn $name(self, $first: Self::V $(, $arg: Self::V)*) -> Self::V {
+            let mut all = $first;
+            for k in 0..N {
+                all[k] = self.0.$name($first[k] $(, $arg[k])*);
+            }
+            $(for k in 1..N {
+                (all[k - 1], all[k]) = self.0.$beside(all[k - 1], all[k]);
+            })?
+            all
+        })+
+    };
+}
+
+impl<E: Element, S: Simd<E>, const N: usize> Simd<E> for Several<S, N> {
+    type V = [S::V; N];
+    const LANES: usize = N * S::LANES;
+    const REGISTERS: usize = S::REGISTERS / N;
+    type Low = Self;
+
+    #[inline(always)]
+    fn low(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn beside(self, mut a: Self::V, mut b: Self::V) -> (Self::V, Self::V) {
+        for k in 0..N {
+            (a[k], b[k]) = self.0.beside(a[k], b[k]);
+        }
+        (a, b)
+    }
+
+    #[inline(always)]
+    fn raise(self, v: Self::V) -> Self::V {
+        v
+    }
+
+    #[inline(always)]
+    fn splat(self, x: E) -> Self::V {
+        [self.0.splat(x); N]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const E) -> Self::V {
+        let mut all = self.splat(E::ZERO);
+        for (k, v) in all.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for the vectors of all.
+            *v = unsafe { self.0.load(from.add(k * S::LANES)) };
+        }
+        all
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const Bf16) -> Self::V {
+        let mut all = self.splat(E::ZERO);
+        for (k, v) in all.iter_mut().enumerate() {
+            // SAFETY: as above.
+            *v = unsafe { self.0.load_bf16(from.add(k * S::LANES)) };
+        }
+        all
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        self.0.prefetch(from);
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, v: Self::V, to: *mut E) {
+        for (k, v) in v.into_iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { self.0.store(v, to.add(k * S::LANES)) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, n: usize, from: *const E) -> Self::V {
+        let mut all = self.splat(E::ZERO);
+        for (k, v) in all.iter_mut().enumerate() {
+            let before = k * S::LANES;
+            if before < n {
+                // SAFETY: the caller vouches for the first `n`, of which these are some.
+                *v = unsafe { self.0.load_first((n - before).min(S::LANES), from.add(before)) };
+            }
+        }
+        all
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, v: Self::V, n: usize, to: *mut E) {
+        for (k, v) in v.into_iter().enumerate() {
+            let before = k * S::LANES;
+            if before < n {
+                // SAFETY: as above.
+                unsafe { self.0.store_first(v, (n - before).min(S::LANES), to.add(before)) }
+            }
+        }
+    }
+
+    each! {
+        add(a, b);
+        sub(a, b);
+        mul(a, b) beside;
+        div(a, b) beside;
+        mul_add(a, b, c);
+        neg_mul_add(a, b, c);
+        min(a, b) beside;
+        max(a, b);
+        select_less(a, b, x, y);
+        abs(v);
+        with_sign(a, b);
+        scale_rounded(x, t) beside;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kernel, Level};
+
+    /// Compares three vectors side by side with each of them alone.
+    struct Compare;
+
+    impl<E: Element> Kernel<E> for Compare {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd<E>>(self, s: S) {
+            let (several, lanes, all) = (Several::<S, 3>::new(s), S::LANES, 3 * S::LANES);
+            let number = |k: usize| E::from_f64(0.37 * k as f64 - 3.0);
+            let numbers: Vec<E> = (0..3 * all).map(number).collect();
+            let [a, b, c] = [0, 1, 2].map(|k| &numbers[k * all..][..all]);
+            // SAFETY: all of these are `all` long.
+            let (va, vb, vc) = unsafe {
+                (several.load(a.as_ptr()), several.load(b.as_ptr()), several.load(c.as_ptr()))
+            };
+            let mut out = vec![E::ZERO; all];
+            let mut alone = vec![E::ZERO; lanes];
+            macro_rules! same {
+                ($name:ident($($v:ident $slice:ident),+)) => {
+                    // SAFETY: as above, and a vector is `lanes` long.
+                    unsafe {
+                        several.store(several.$name($($v),+), out.as_mut_ptr());
+                        for k in 0..3 {
+                            s.store(s.$name($(s.load($slice[k * lanes..].as_ptr())),+), alone.as_mut_ptr());
+                            assert_eq!(&out[k * lanes..][..lanes], &alone[..], stringify!($name));
+                        }
+                    }
+                };
+            }
+            same!(add(va a, vb b));
+            same!(sub(va a, vb b));
+            same!(mul(va a, vb b));
+            same!(div(va a, vc c));
+            same!(mul_add(va a, vb b, vc c));
+            same!(neg_mul_add(va a, vb b, vc c));
+            same!(min(va a, vb b));
+            same!(max(va a, vb b));
+            same!(select_less(va a, vb b, vc c, va a));
+            same!(abs(va a));
+            same!(with_sign(vc c, va a));
+            let (x, y) = several.beside(va, vb);
+            same!(sub(x a, y b));
+            for n in 0..=all {
+                // SAFETY: there are `n`, and as many places.
+                unsafe {
+                    several.store(several.load_first(n, b.as_ptr()), out.as_mut_ptr());
+                    assert!(out[..n] == b[..n] && out[n..].iter().all(|&v| v == E::ZERO), "{n}");
+                    several.store(va, out.as_mut_ptr());
+                    several.store_first(vb, n, out.as_mut_ptr());
+                    assert!(out[..n] == b[..n] && out[n..] == a[n..], "{n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_side_by_side_are_the_same_alone() {
+        for level in Level::available() {
+            f32::run(level, Compare);
+            f64::run(level, Compare);
+        }
+    }
+}
