@@ -94,10 +94,9 @@ impl<E: Element> Scan<'_, E> {
 #[derive(Clone, Debug)]
 pub(crate) struct SingleSteps<E> {
     // INVARIANT: made of the directions of `_shared`, whose parameters are not replaced while somebody else has it.
-    ready: Vec<Ready<E>>,
+    /// A layer each, and what runs a step of it.
+    layers: Vec<(Ready<E>, StepAlone<E>)>,
     _shared: Arc<Shared<E>>,
-    /// What runs a step of each.
-    run: Vec<StepAlone<E>>,
 }
 
 impl<E: Element> SingleSteps<E> {
@@ -106,18 +105,20 @@ impl<E: Element> SingleSteps<E> {
         if batch != 1 || shared.config.proj_size > 0 {
             return None;
         }
-        let mut ready = memory::with_capacity(shared.directions.len());
-        ready.extend(shared.directions.iter().map(Ready::new));
-        let mut run = memory::with_capacity(ready.len());
-        run.extend(ready.iter().map(|r| E::step_alone(shared.config.mode, shared.level, r)));
-        Some(Self { ready, _shared: shared.clone(), run })
+        let mut layers = memory::with_capacity(shared.directions.len());
+        layers.extend(shared.directions.iter().map(|direction| {
+            let ready = Ready::new(direction);
+            let run = E::step_alone(shared.config.mode, shared.level, &ready);
+            (ready, run)
+        }));
+        Some(Self { layers, _shared: shared.clone() })
     }
 
     /// Runs the step from the input `x: [I]` and the states in `carries`, one a layer; returns the last layer's `h: [H]`.
     #[inline]
     pub(crate) fn run<'a>(&self, x: &[E], carries: &'a mut [Carry<E>]) -> &'a [E] {
         let (mut x, mut h) = (x, &[][..]);
-        for ((ready, run), carry) in self.ready.iter().zip(&self.run).zip(carries) {
+        for ((ready, run), carry) in self.layers.iter().zip(carries) {
             assert!(x.len() == ready.inputs());
             // SAFETY: the invariant; the input is there.
             unsafe { run(ready, carry, x.as_ptr()) }

@@ -13,7 +13,7 @@ use tidegate_simd::{Element, Several, Simd};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{Rows, Tile, walk};
+use super::walk::{PairTile, Rows, Tile, walk};
 use crate::cell::{Cell, List};
 
 /// One step of a cell for many rows.
@@ -161,24 +161,42 @@ where
         }
     }
 
-    /// The sums of `block` of the only row, with `Q` chains side by side.
+    /// What the input of a `WHOLE` step adds to the gate sums of `N` blocks, and the products of `R` rows of the state,
+    /// with `Q` chains side by side.
+    ///
+    /// # Safety
+    /// The rows and blocks must exist.
+    #[inline(always)]
+    #[allow(clippy::type_complexity, reason = "two lists by block, one of them by row too")]
+    unsafe fn gate_sums<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
+        &self,
+        row: usize,
+        block: usize,
+    ) -> ([C::Gates<S::V>; N], [[C::Gates<S::V>; N]; R]) {
+        // SAFETY: whoever made the tile checked everything against the rows and blocks.
+        unsafe {
+            let input = match WHOLE {
+                true => self.input_sums::<N, Q, AHEAD>(block),
+                false => [C::Gates::<S::V>::all(self.s.splat(E::ZERO)); N],
+            };
+            let w = self.w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
+            let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
+            let division = self.w.division::<Q>();
+            let products =
+                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division);
+            (input, products)
+        }
+    }
+
+    /// The only row and `block` with its sums.
     ///
     /// # Safety
     /// The block must exist.
     #[inline(always)]
-    unsafe fn place<const Q: usize>(&self, block: usize) -> Place<C::Gates<S::V>> {
-        // SAFETY: whoever made the tile checked everything against the blocks.
-        unsafe {
-            let input = match WHOLE {
-                true => self.input_sums::<1, Q, false>(block)[0],
-                false => C::Gates::<S::V>::all(self.s.splat(E::ZERO)),
-            };
-            let w = self.w.blocks_at::<E, S, C::Gates<S::V>, 1>(block);
-            let (h, division) = ([self.h_prev], self.w.division::<Q>());
-            let [[products]] =
-                multiply::<_, _, C::Gates<S::V>, W, 1, 1, Q, false>(self.s, w, h, division);
-            Place { row: 0, block, input, products }
-        }
+    unsafe fn place<const Q: usize>(&self, block: usize) -> PlaceOf<C, S::V> {
+        // SAFETY: the caller's.
+        let ([input], [[products]]) = unsafe { self.gate_sums::<1, 1, Q, false>(0, block) };
+        Place { row: 0, block, input, products }
     }
 
     /// Runs the cell at `N` places, one beside the other, from the products to the state.
@@ -186,7 +204,7 @@ where
     /// # Safety
     /// The rows and blocks must exist.
     #[inline(always)]
-    unsafe fn finish<const N: usize>(&mut self, places: [Place<C::Gates<S::V>>; N]) {
+    unsafe fn finish<const N: usize>(&mut self, places: [PlaceOf<C, S::V>; N]) {
         let (s, several) = (self.s, Several::<S, N>::new(self.s));
         let gates = <C::Gates<S::V> as List<S::V>>::LEN;
         let states = <C::State<S::V> as List<S::V>>::LEN;
@@ -233,15 +251,6 @@ where
             }
         }
     }
-
-    /// The tile for a block whose units are all in the lower lanes.
-    #[inline(always)]
-    fn lower(&self) -> StepTile<E, S::Low, C, W::Item, W, KEEP, WHOLE> {
-        let Self { w, width, units, start, sums, input, .. } = *self;
-        let Self { h_prev, h_stride, h, c, saved, cell, .. } = *self;
-        let s = self.s.low();
-        StepTile { s, w, width, units, start, sums, input, h_prev, h_stride, h, c, saved, cell }
-    }
 }
 
 /// A row and a block of units with the sums of its gates.
@@ -254,6 +263,9 @@ struct Place<G> {
     /// Those of the state.
     products: G,
 }
+
+/// Of cell `C`, in vectors `V`.
+type PlaceOf<C, V> = Place<<C as Cell>::Gates<V>>;
 
 impl<G> Place<G> {
     /// The same with vectors that are zero beyond the lower lanes.
@@ -286,7 +298,6 @@ where
     type Low = StepTile<E, S::Low, C, W::Item, W, KEEP, WHOLE>;
     const LOW: bool = S::Low::LANES < S::LANES;
     const LOW_OF_MANY: bool = false;
-    const PAIRS: bool = Self::GATES > 1 && S::REGISTERS > 16;
 
     #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
@@ -295,20 +306,10 @@ where
 
     #[inline(always)]
     fn low(&self) -> Self::Low {
-        self.lower()
-    }
-
-    #[inline(always)]
-    unsafe fn run_pair<const Q: usize>(&mut self, block: usize) {
-        // SAFETY: whoever made the tile checked everything against the blocks.
-        unsafe {
-            let first = self.place::<Q>(block);
-            let second = match Self::LOW && self.is_low(block + 1) {
-                true => self.lower().place::<Q>(block + 1).raised::<E, S, _>(self.s),
-                false => self.place::<Q>(block + 1),
-            };
-            self.finish([first, second]);
-        }
+        let Self { w, width, units, start, sums, input, .. } = *self;
+        let Self { h_prev, h_stride, h, c, saved, cell, .. } = *self;
+        let s = self.s.low();
+        StepTile { s, w, width, units, start, sums, input, h_prev, h_stride, h, c, saved, cell }
     }
 
     #[inline(always)]
@@ -317,17 +318,9 @@ where
         row: usize,
         block: usize,
     ) {
-        // SAFETY: whoever made the tile checked everything against the rows and blocks.
+        // SAFETY: the caller's.
         unsafe {
-            let input = match WHOLE {
-                true => self.input_sums::<N, Q, AHEAD>(block),
-                false => [C::Gates::<S::V>::all(self.s.splat(E::ZERO)); N],
-            };
-            let w = self.w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
-            let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
-            let division = self.w.division::<Q>();
-            let products =
-                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division);
+            let (input, products) = self.gate_sums::<R, N, Q, AHEAD>(row, block);
             for r in 0..R {
                 for n in 0..N {
                     let (row, block) = (row + r, block + n);
@@ -335,6 +328,30 @@ where
                     self.finish([Place { row, block, input, products }]);
                 }
             }
+        }
+    }
+}
+
+impl<E, S, C, W, const KEEP: bool, const WHOLE: bool> PairTile
+    for StepTile<E, S, C, W::Item, W, KEEP, WHOLE>
+where
+    E: Element,
+    S: Simd<E>,
+    C: Cell,
+    W: Stored<E>,
+{
+    const PAIRS: bool = Self::GATES > 1 && S::REGISTERS > 16;
+
+    #[inline(always)]
+    unsafe fn run_pair<const Q: usize>(&mut self, block: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            let first = self.place::<Q>(block);
+            let second = match Self::LOW && self.is_low(block + 1) {
+                true => self.low().place::<Q>(block + 1).raised::<E, S, _>(self.s),
+                false => self.place::<Q>(block + 1),
+            };
+            self.finish([first, second]);
         }
     }
 }

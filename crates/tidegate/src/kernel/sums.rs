@@ -111,7 +111,6 @@ where
     type Low = SumsTile<E, S::Low, L::Of<<S::Low as Simd<E>>::V>, W::Item, W>;
     const LOW: bool = Self::LOW_OF_MANY;
     const LOW_OF_MANY: bool = S::Low::LANES < S::LANES;
-    const PAIRS: bool = false;
 
     #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
@@ -122,10 +121,6 @@ where
     fn low(&self) -> Self::Low {
         let Self { s, w, width, start, x, x_stride, out, .. } = *self;
         SumsTile { s: s.low(), w, width, start, x, x_stride, out, list: PhantomData }
-    }
-
-    unsafe fn run_pair<const Q: usize>(&mut self, _: usize) {
-        unreachable!("sums wait for nothing")
     }
 
     #[inline(always)]

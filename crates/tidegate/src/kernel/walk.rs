@@ -21,20 +21,12 @@ pub(super) trait Tile {
     const LOW: bool;
     /// Whether it does for many rows, and often enough to compile it for them.
     const LOW_OF_MANY: bool;
-    /// Whether two blocks of one row may take less time side by side.
-    const PAIRS: bool;
 
     /// Whether the lower lanes hold all units of a block.
     fn is_low(&self, block: usize) -> bool;
 
     /// The tile for such a block.
     fn low(&self) -> Self::Low;
-
-    /// Does the work on two blocks of the only row side by side, from `block` on, with `Q` chains side by side.
-    ///
-    /// # Safety
-    /// The row must be the only one, the blocks must exist.
-    unsafe fn run_pair<const Q: usize>(&mut self, block: usize);
 
     /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side, and
     /// asks for weights `AHEAD` of their use if so.
@@ -46,6 +38,18 @@ pub(super) trait Tile {
         row: usize,
         block: usize,
     );
+}
+
+/// A tile that can do the work on two blocks of the only row side by side.
+pub(super) trait PairTile: Tile {
+    /// Whether that may take less time.
+    const PAIRS: bool;
+
+    /// Does it from `block` on, with `Q` chains side by side.
+    ///
+    /// # Safety
+    /// The row must be the only one, the blocks must exist.
+    unsafe fn run_pair<const Q: usize>(&mut self, block: usize);
 }
 
 /// Which rows a kernel works on, and with weights from where.
@@ -130,12 +134,12 @@ pub(super) unsafe fn walk<T: Tile>(
     }
 }
 
-/// Runs `tile` over the only row of `blocks`, which it takes in pairs where [`Tile::PAIRS`].
+/// Runs `tile` over the only row of `blocks`, which it takes in pairs where [`PairTile::PAIRS`].
 ///
 /// # Safety
 /// As [`walk`].
 #[inline(always)]
-pub(super) unsafe fn walk_pairs<T: Tile>(tile: &mut T, blocks: Range<usize>, backwards: bool) {
+pub(super) unsafe fn walk_pairs<T: PairTile>(tile: &mut T, blocks: Range<usize>, backwards: bool) {
     // SAFETY: the caller's; the groups are parts of the blocks.
     unsafe {
         if const { !T::PAIRS } {
@@ -144,10 +148,7 @@ pub(super) unsafe fn walk_pairs<T: Tile>(tile: &mut T, blocks: Range<usize>, bac
         for (side, block) in groups(blocks, 2, backwards) {
             match side {
                 2 => tile.run_pair::<CHAINS>(block),
-                _ if T::LOW && tile.is_low(block) => {
-                    single_row::<_, 1, false>(&mut tile.low(), block);
-                }
-                _ => single_row::<T, 1, false>(tile, block),
+                _ => single_block::<T, false>(tile, block),
             }
         }
     }
@@ -202,11 +203,24 @@ unsafe fn walk_one<T: Tile, const AHEAD: bool>(
                 2 if const { side_of_one(T::GATES, T::REGISTERS) == 2 } => {
                     single_row::<T, 2, AHEAD>(tile, block);
                 }
-                _ if T::LOW && tile.is_low(block) => {
-                    single_row::<_, 1, AHEAD>(&mut tile.low(), block);
-                }
-                _ => single_row::<T, 1, AHEAD>(tile, block),
+                _ => single_block::<T, AHEAD>(tile, block),
             }
+        }
+    }
+}
+
+/// Runs `tile` over the only row of one block, of lower lanes if they hold all units.
+///
+/// # Safety
+/// As [`walk`], for `block`.
+#[inline(always)]
+unsafe fn single_block<T: Tile, const AHEAD: bool>(tile: &mut T, block: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        if T::LOW && tile.is_low(block) {
+            single_row::<_, 1, AHEAD>(&mut tile.low(), block);
+        } else {
+            single_row::<T, 1, AHEAD>(tile, block);
         }
     }
 }
