@@ -43,7 +43,7 @@ impl<E: Element> Shared<E> {
             round(&mut parameters);
         }
         // Found out here, as that takes memory and a step may not.
-        let _ = tidegate_simd::wants_prefetch();
+        let _ = tidegate_simd::prefetch();
         let each = config.direction_parameters(0).len();
         let chunks = parameters.chunks_exact(each);
         let mut directions = memory::with_capacity(chunks.len());

@@ -13,7 +13,7 @@ use tidegate_simd::{Element, Several, Simd};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{PairTile, Rows, Tile, walk};
+use super::walk::{PairTile, Rows, Share, Tile, Weights, walk};
 use crate::cell::{Cell, List};
 
 /// One step of a cell for many rows.
@@ -148,8 +148,9 @@ where
             let InputTile { w, start, x } = self.input;
             let at = w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let division = w.division::<Q>();
+            let share = Share::none(at[0].cast());
             let [mut sums] =
-                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], division);
+                multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], division, share);
             for n in 0..N {
                 let gates = <C::Gates<S::V> as List<S::V>>::LEN;
                 for (gate, sum) in sums[n].as_mut().iter_mut().enumerate() {
@@ -162,7 +163,7 @@ where
     }
 
     /// What the input of a `WHOLE` step adds to the gate sums of `N` blocks, and the products of `R` rows of the state,
-    /// with `Q` chains side by side.
+    /// with `Q` chains side by side, asking for the `share` meanwhile.
     ///
     /// # Safety
     /// The rows and blocks must exist.
@@ -172,6 +173,7 @@ where
         &self,
         row: usize,
         block: usize,
+        share: Share,
     ) -> ([C::Gates<S::V>; N], [[C::Gates<S::V>; N]; R]) {
         // SAFETY: whoever made the tile checked everything against the rows and blocks.
         unsafe {
@@ -183,7 +185,7 @@ where
             let h = rows_at::<E, R>(self.h_prev, self.h_stride, row);
             let division = self.w.division::<Q>();
             let products =
-                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division);
+                multiply::<_, _, C::Gates<S::V>, W, R, N, Q, AHEAD>(self.s, w, h, division, share);
             (input, products)
         }
     }
@@ -195,7 +197,10 @@ where
     #[inline(always)]
     unsafe fn place<const Q: usize>(&self, block: usize) -> PlaceOf<C, S::V> {
         // SAFETY: the caller's.
-        let ([input], [[products]]) = unsafe { self.gate_sums::<1, 1, Q, false>(0, block) };
+        let ([input], [[products]]) = unsafe {
+            let share = Share::none(core::ptr::null());
+            self.gate_sums::<1, 1, Q, false>(0, block, share)
+        };
         Place { row: 0, block, input, products }
     }
 
@@ -267,6 +272,21 @@ struct Place<G> {
 /// Of cell `C`, in vectors `V`.
 type PlaceOf<C, V> = Place<<C as Cell>::Gates<V>>;
 
+impl Place<()> {
+    /// The `index`-th of a tile of `N` blocks that begins here, with its sums.
+    #[inline(always)]
+    fn at<G: Copy, const N: usize>(
+        &self,
+        index: usize,
+        input: &[G; N],
+        products: &[[G; N]],
+    ) -> Place<G> {
+        let (r, n) = (index / N, index % N);
+        let (input, products) = (input[n], products[r][n]);
+        Place { row: self.row + r, block: self.block + n, input, products }
+    }
+}
+
 impl<G> Place<G> {
     /// The same with vectors that are zero beyond the lower lanes.
     #[inline(always)]
@@ -300,6 +320,11 @@ where
     const LOW_OF_MANY: bool = false;
 
     #[inline(always)]
+    fn weights(&self, block: usize) -> Weights {
+        self.w.weights::<S, E, C::Gates<S::V>>(block)
+    }
+
+    #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
         self.w.is_low::<E, S>(block)
     }
@@ -317,16 +342,22 @@ where
         &mut self,
         row: usize,
         block: usize,
+        share: Share,
     ) {
         // SAFETY: the caller's.
         unsafe {
-            let (input, products) = self.gate_sums::<R, N, Q, AHEAD>(row, block);
-            for r in 0..R {
-                for n in 0..N {
-                    let (row, block) = (row + r, block + n);
-                    let (input, products) = (input[n], products[r][n]);
-                    self.finish([Place { row, block, input, products }]);
-                }
+            let (input, products) = self.gate_sums::<R, N, Q, AHEAD>(row, block, share);
+            let first = Place { row, block, input: (), products: () };
+            let pairs = if Self::PAIRS { R * N / 2 } else { 0 };
+            for pair in 0..pairs {
+                let pair = [2 * pair, 2 * pair + 1];
+                self.finish([
+                    first.at::<_, N>(pair[0], &input, &products),
+                    first.at::<_, N>(pair[1], &input, &products),
+                ]);
+            }
+            for index in 2 * pairs..R * N {
+                self.finish([first.at::<_, N>(index, &input, &products)]);
             }
         }
     }

@@ -13,7 +13,7 @@ use tidegate_simd::{Element, Kernel, Simd};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{Rows, Tile, walk};
+use super::walk::{Rows, Share, Tile, Weights, walk};
 use crate::cell::List;
 
 /// Sums of many rows: `out[row] = start + W x[row]`.
@@ -113,6 +113,11 @@ where
     const LOW_OF_MANY: bool = S::Low::LANES < S::LANES;
 
     #[inline(always)]
+    fn weights(&self, block: usize) -> Weights {
+        self.w.weights::<S, E, L>(block)
+    }
+
+    #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
         self.w.is_low::<E, S>(block)
     }
@@ -128,6 +133,7 @@ where
         &mut self,
         row: usize,
         block: usize,
+        share: Share,
     ) {
         let (s, vectors) = (self.s, L::LEN * S::BLOCK);
         // SAFETY: `Sums::run_list` checked every slice against the rows and blocks.
@@ -135,7 +141,7 @@ where
             let w = self.w.blocks_at::<E, S, L, N>(block);
             let x = rows_at::<E, R>(self.x, self.x_stride, row);
             let division = self.w.division::<Q>();
-            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, division);
+            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, division, share);
             let start = self.start.add(block * vectors);
             for r in 0..R {
                 let out = self.out.add((row + r) * self.width + block * vectors);

@@ -16,13 +16,11 @@ use tidegate_simd::{Element, Simd};
 use super::chains::{CHAINS, Division};
 use super::pack::Packed;
 use super::stored::Stored;
+use super::walk::{LINE_BYTES, Share, Weights};
 use crate::cell::List;
 
 /// How far ahead weights are asked for.
 const AHEAD_BYTES: usize = 4096;
-
-/// A cache line.
-const LINE_BYTES: usize = 64;
 
 /// A packed matrix by value: what a tile needs of it stays in registers.
 #[derive(Copy, Clone)]
@@ -139,6 +137,14 @@ impl<T: Copy> Matrix<T> {
         self.blocks * (L::LEN * S::BLOCK)
     }
 
+    /// The weights of `block`, to be asked for: it need not exist.
+    #[inline(always)]
+    pub(super) fn weights<S: Simd<E>, E: Element, L: List<S::V>>(self, block: usize) -> Weights {
+        let vectors = L::LEN * S::BLOCK;
+        let first = self.data.wrapping_add(block * self.inputs * vectors).cast();
+        Weights { first, inputs: self.inputs, bytes: vectors * size_of::<T>() }
+    }
+
     /// Where `N` blocks from `block` on begin.
     ///
     /// # Safety
@@ -177,7 +183,8 @@ pub(super) unsafe fn rows_at<E, const R: usize>(
     at
 }
 
-/// Sums of the products of all inputs, `[row][block][gate]`: of [`CHAINS`] chains, of which `Q` are computed side by side.
+/// Sums of the products of all inputs, `[row][block][gate]`: of [`CHAINS`] chains, of which `Q` are computed side by side;
+/// with the inputs of one after the other comes the `share` of what is asked for.
 ///
 /// # Safety
 /// `w[n]` must be readable for `inputs * G * BLOCK` elements, `x[r]` for `inputs`, which are what is divided.
@@ -196,6 +203,7 @@ pub(super) unsafe fn multiply<
     w: [*const W::Item; N],
     x: [*const E; R],
     division: Division,
+    mut share: Share,
 ) -> [[L; N]; R]
 where
     E: Element,
@@ -215,19 +223,19 @@ where
     // SAFETY: the caller's, and all these chains exist.
     unsafe {
         if const { Q == CHAINS } {
-            let sums = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 0);
+            let sums = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 0);
             return add(s, add(s, sums[0], sums[1]), add(s, sums[2], sums[3]));
         }
         if const { Q == 2 } {
-            let low = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 0);
+            let low = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 0);
             let low = add(s, low[0], low[1]);
-            let high = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 2);
+            let high = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 2);
             return add(s, low, add(s, high[0], high[1]));
         }
         // Not initialised, since zeros would be written to memory for every tile.
         let mut pairs = [const { MaybeUninit::<[[L; N]; R]>::uninit() }; CHAINS / 2];
         for chain in 0..CHAINS {
-            let [sum] = chains::<E, S, L, W, R, N, 1, AHEAD>(s, w, x, division, chain);
+            let [sum] = chains::<E, S, L, W, R, N, 1, AHEAD>(s, w, x, division, &mut share, chain);
             let pair = &mut pairs[chain / 2];
             // The even chain of a pair has written what the odd one reads.
             pair.write(if chain % 2 == 0 { sum } else { add(s, pair.assume_init(), sum) });
@@ -246,6 +254,7 @@ unsafe fn chains<E, S, L, W, const R: usize, const N: usize, const Q: usize, con
     w: [*const W::Item; N],
     x: [*const E; R],
     division: Division,
+    share: &mut Share,
     first: usize,
 ) -> [[[L; N]; R]; Q]
 where
@@ -256,6 +265,9 @@ where
 {
     let mut acc = [[[L::all(s.splat(E::ZERO)); N]; R]; Q];
     for k in 0..division.length {
+        if Q == 1 {
+            share.ask(s);
+        }
         for c in 0..Q {
             let chain = first + c;
             // SAFETY: `k` is below the chain's length; the caller vouches for the rest.

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use tidegate_simd::wants_prefetch;
+use tidegate_simd::{Element, Simd, prefetch};
 
 use super::chains::CHAINS;
 
@@ -22,14 +22,17 @@ pub(super) trait Tile {
     /// Whether it does for many rows, and often enough to compile it for them.
     const LOW_OF_MANY: bool;
 
+    /// The weights of `block`.
+    fn weights(&self, block: usize) -> Weights;
+
     /// Whether the lower lanes hold all units of a block.
     fn is_low(&self, block: usize) -> bool;
 
     /// The tile for such a block.
     fn low(&self) -> Self::Low;
 
-    /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side, and
-    /// asks for weights `AHEAD` of their use if so.
+    /// Does the work on the tile that begins at `row` and `block`, with `Q` chains side by side. A tile of one row asks
+    /// for its weights `AHEAD` of their use if so, one of several rows for its `share` of the next block's.
     ///
     /// # Safety
     /// Rows `row..row + R` and blocks `block..block + N` must exist.
@@ -37,7 +40,55 @@ pub(super) trait Tile {
         &mut self,
         row: usize,
         block: usize,
+        share: Share,
     );
+}
+
+/// Where the weights of a block lie: for each input so many bytes.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Weights {
+    pub(super) first: *const u8,
+    pub(super) inputs: usize,
+    pub(super) bytes: usize,
+}
+
+/// The part of the next block's weights that a tile of many rows asks for: some bytes with every input.
+///
+/// Where the weights come from further away than the level-2 cache, the first tile of a block would wait for them. Spread
+/// over all its tiles they arrive meanwhile, few at a time: asked for all at once they take the places of what the
+/// tile itself waits for.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Share {
+    at: *const u8,
+    bytes: usize,
+}
+
+impl Share {
+    /// Of nothing: the line of a pointer again and again, which takes less than to ask whether.
+    #[inline(always)]
+    pub(super) fn none(near: *const u8) -> Self {
+        Self { at: near, bytes: 0 }
+    }
+
+    /// The first of `tiles` shares of the weights of `blocks` blocks.
+    #[inline(always)]
+    fn first(weights: Weights, blocks: usize, tiles: usize) -> Self {
+        let bytes = (blocks * weights.bytes).div_ceil(tiles).min(LINE_BYTES);
+        Self { at: weights.first, bytes }
+    }
+
+    /// The one after this.
+    #[inline(always)]
+    fn next(self, inputs: usize) -> Self {
+        Self { at: self.at.wrapping_add(inputs * self.bytes), ..self }
+    }
+
+    /// Asks for what comes with the next input.
+    #[inline(always)]
+    pub(super) fn ask<E: Element, S: Simd<E>>(&mut self, s: S) {
+        s.prefetch(self.at);
+        self.at = self.at.wrapping_add(self.bytes);
+    }
 }
 
 /// A tile that can do the work on two blocks of the only row side by side.
@@ -55,8 +106,8 @@ pub(super) trait PairTile: Tile {
 /// Which rows a kernel works on, and with weights from where.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(super) enum Rows {
-    /// Any number of them.
-    Many(usize),
+    /// Any number of them, which ask for the next weights if they come from `far`.
+    Many { rows: usize, far: bool },
     /// One, whose chains run side by side.
     Alone,
     /// The same, whose weights come from further away than the level-2 cache and are asked for ahead of their use.
@@ -68,9 +119,10 @@ impl Rows {
     #[inline(always)]
     pub(super) fn new(rows: usize, alone: bool, bytes: usize) -> Self {
         debug_assert!(rows == 1 || !alone);
+        let far = bytes > NEAR_BYTES;
         match alone {
-            false => Self::Many(rows),
-            true if bytes > NEAR_BYTES && wants_prefetch() => Self::AloneFar,
+            false => Self::Many { rows, far: far && prefetch().next_block },
+            true if far && prefetch().stream => Self::AloneFar,
             true => Self::Alone,
         }
     }
@@ -79,6 +131,9 @@ impl Rows {
 /// Weights that a core may have in its level-2 cache when it comes back to them. Asking for them ahead of their use
 /// costs a twentieth of the time then, even where it is worth a fifth beyond (Zen 5).
 const NEAR_BYTES: usize = 768 << 10;
+
+/// A cache line.
+pub(super) const LINE_BYTES: usize = 64;
 
 /// Blocks side by side in a tile of one row.
 const fn side_of_one(gates: usize, registers: usize) -> usize {
@@ -127,7 +182,7 @@ pub(super) unsafe fn walk<T: Tile>(
     unsafe {
         // A loop each, so that none computes beforehand what only another needs.
         match rows {
-            Rows::Many(rows) => walk_many(tile, rows, blocks, backwards),
+            Rows::Many { rows, far } => walk_many(tile, rows, far, blocks, backwards),
             Rows::Alone => walk_one::<T, false>(tile, blocks, backwards),
             Rows::AloneFar => walk_one::<T, true>(tile, blocks, backwards),
         }
@@ -154,30 +209,38 @@ pub(super) unsafe fn walk_pairs<T: PairTile>(tile: &mut T, blocks: Range<usize>,
     }
 }
 
-/// Runs `tile` over all `rows` of `blocks`.
+/// Runs `tile` over all `rows` of `blocks`, whose weights come from `far` or not.
 ///
 /// # Safety
 /// As [`walk`].
 #[inline(always)]
-unsafe fn walk_many<T: Tile>(tile: &mut T, rows: usize, blocks: Range<usize>, backwards: bool) {
+unsafe fn walk_many<T: Tile>(
+    tile: &mut T,
+    rows: usize,
+    far: bool,
+    blocks: Range<usize>,
+    backwards: bool,
+) {
     let side = const { side_of_many(T::GATES, T::REGISTERS) };
     let low = T::LOW_OF_MANY && !blocks.is_empty() && tile.is_low(blocks.end - 1);
     let whole = blocks.start..blocks.end - usize::from(low);
+    let mut groups = groups(whole.clone(), side, backwards).peekable();
     // SAFETY: the caller's; the groups are parts of the blocks.
     unsafe {
-        for (side, block) in groups(whole.clone(), side, backwards) {
+        while let Some((side, block)) = groups.next() {
+            let next = groups.peek().filter(|_| far).map(|&(_, next)| next);
             match side {
                 4 if const { side_of_many(T::GATES, T::REGISTERS) == 4 } => {
-                    column::<T, 4>(tile, rows, block);
+                    column::<T, 4>(tile, rows, block, next);
                 }
                 2 if const { side_of_many(T::GATES, T::REGISTERS) == 2 } => {
-                    column::<T, 2>(tile, rows, block);
+                    column::<T, 2>(tile, rows, block, next);
                 }
-                _ => column::<T, 1>(tile, rows, block),
+                _ => column::<T, 1>(tile, rows, block, next),
             }
         }
         if low {
-            column::<_, 1>(&mut tile.low(), rows, whole.end);
+            column::<_, 1>(&mut tile.low(), rows, whole.end, None);
         }
     }
 }
@@ -254,23 +317,34 @@ fn groups(
 /// As [`walk`], for `block..block + N`.
 #[inline(always)]
 unsafe fn single_row<T: Tile, const N: usize, const AHEAD: bool>(tile: &mut T, block: usize) {
+    let none = Share::none(core::ptr::null());
     // SAFETY: the caller's.
     unsafe {
         if const { chains_of_one(T::GATES, T::REGISTERS) == 2 } {
-            tile.run::<1, N, 2, AHEAD>(0, block);
+            tile.run::<1, N, 2, AHEAD>(0, block, none);
         } else {
-            tile.run::<1, N, CHAINS, AHEAD>(0, block);
+            tile.run::<1, N, CHAINS, AHEAD>(0, block, none);
         }
     }
 }
 
-/// Runs `tile` over all `rows` of `N` blocks.
+/// Runs `tile` over all `rows` of `N` blocks, after which come those from `next` on if these are to be asked for.
 ///
 /// # Safety
 /// As [`walk`], for `block..block + N`.
 #[inline(always)]
-unsafe fn column<T: Tile, const N: usize>(tile: &mut T, rows: usize, block: usize) {
+unsafe fn column<T: Tile, const N: usize>(
+    tile: &mut T,
+    rows: usize,
+    block: usize,
+    next: Option<usize>,
+) {
     let most = const { most_rows(T::GATES * N, T::REGISTERS) };
+    let weights = tile.weights(next.unwrap_or(block));
+    let mut share = match next {
+        Some(_) => Share::first(weights, N, rows.div_ceil(most)),
+        None => Share::none(weights.first),
+    };
     let mut row = 0;
     while row < rows {
         // Rows left over are spread over the tiles: 7 rows are 4 and 3, not 6 and 1.
@@ -280,21 +354,98 @@ unsafe fn column<T: Tile, const N: usize>(tile: &mut T, rows: usize, block: usiz
         unsafe {
             match take {
                 6 if const { most_rows(T::GATES * N, T::REGISTERS) >= 6 } => {
-                    tile.run::<6, N, 1, false>(row, block);
+                    tile.run::<6, N, 1, false>(row, block, share);
                 }
                 5 if const { most_rows(T::GATES * N, T::REGISTERS) >= 5 } => {
-                    tile.run::<5, N, 1, false>(row, block);
+                    tile.run::<5, N, 1, false>(row, block, share);
                 }
                 4 if const { most_rows(T::GATES * N, T::REGISTERS) >= 4 } => {
-                    tile.run::<4, N, 1, false>(row, block);
+                    tile.run::<4, N, 1, false>(row, block, share);
                 }
                 3 if const { most_rows(T::GATES * N, T::REGISTERS) >= 3 } => {
-                    tile.run::<3, N, 1, false>(row, block);
+                    tile.run::<3, N, 1, false>(row, block, share);
                 }
-                2 => tile.run::<2, N, 1, false>(row, block),
-                _ => tile.run::<1, N, 1, false>(row, block),
+                2 => tile.run::<2, N, 1, false>(row, block, share),
+                _ => tile.run::<1, N, 1, false>(row, block, share),
             }
         }
         row += take;
+        share = share.next(weights.inputs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists the shares of its tiles, of weights of 64 blocks from address zero on: 32 inputs of 4 vectors of 64 bytes.
+    #[derive(Default)]
+    struct Shares(Vec<Range<usize>>);
+
+    const BLOCK_BYTES: usize = 32 * 4 * 64;
+
+    impl Tile for Shares {
+        const GATES: usize = 4;
+        const REGISTERS: usize = 32;
+        type Low = Self;
+        const LOW: bool = false;
+        const LOW_OF_MANY: bool = false;
+
+        fn weights(&self, block: usize) -> Weights {
+            let first = core::ptr::null::<u8>().wrapping_add(block * BLOCK_BYTES);
+            Weights { first, inputs: 32, bytes: 256 }
+        }
+        fn is_low(&self, _: usize) -> bool {
+            false
+        }
+        fn low(&self) -> Self {
+            Self::default()
+        }
+        unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
+            &mut self,
+            _: usize,
+            _: usize,
+            share: Share,
+        ) {
+            self.0.push(share.at.addr()..share.next(32).at.addr());
+        }
+    }
+
+    /// The shares of all tiles of `rows` rows and three blocks.
+    fn shares(rows: usize, far: bool, backwards: bool) -> Vec<Range<usize>> {
+        let mut tile = Shares::default();
+        // SAFETY: a tile without memory accepts all.
+        unsafe { walk(&mut tile, Rows::Many { rows, far }, 4..7, backwards) }
+        tile.0
+    }
+
+    #[test]
+    fn tiles_ask_for_all_of_the_block_that_comes_next() {
+        for (backwards, next) in [(false, [5, 6]), (true, [5, 4])] {
+            let shares = shares(64, true, backwards);
+            let columns: Vec<_> = shares.chunks(11).collect();
+            for (column, next) in columns.iter().zip(next) {
+                assert_eq!(column[0].start, next * BLOCK_BYTES);
+                assert!(column.windows(2).all(|pair| pair[0].end == pair[1].start));
+                assert!(
+                    (BLOCK_BYTES..BLOCK_BYTES + 32 * 11)
+                        .contains(&(column[10].end - column[0].start))
+                );
+            }
+            // After the last block the next step begins with the same one.
+            assert!(columns[2].iter().all(Range::is_empty));
+        }
+    }
+
+    #[test]
+    fn few_tiles_ask_for_a_line_an_input() {
+        let shares = shares(12, true, false);
+        assert_eq!(shares[0], 5 * BLOCK_BYTES..5 * BLOCK_BYTES + 32 * LINE_BYTES);
+        assert_eq!(shares[1].len(), 32 * LINE_BYTES);
+    }
+
+    #[test]
+    fn near_weights_are_not_asked_for() {
+        assert!(shares(64, false, false).iter().all(Range::is_empty));
     }
 }
