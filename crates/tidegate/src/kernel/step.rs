@@ -272,21 +272,6 @@ struct Place<G> {
 /// Of cell `C`, in vectors `V`.
 type PlaceOf<C, V> = Place<<C as Cell>::Gates<V>>;
 
-impl Place<()> {
-    /// The `index`-th of a tile of `N` blocks that begins here, with its sums.
-    #[inline(always)]
-    fn at<G: Copy, const N: usize>(
-        &self,
-        index: usize,
-        input: &[G; N],
-        products: &[[G; N]],
-    ) -> Place<G> {
-        let (r, n) = (index / N, index % N);
-        let (input, products) = (input[n], products[r][n]);
-        Place { row: self.row + r, block: self.block + n, input, products }
-    }
-}
-
 impl<G> Place<G> {
     /// The same with vectors that are zero beyond the lower lanes.
     #[inline(always)]
@@ -347,17 +332,12 @@ where
         // SAFETY: the caller's.
         unsafe {
             let (input, products) = self.gate_sums::<R, N, Q, AHEAD>(row, block, share);
-            let first = Place { row, block, input: (), products: () };
-            let pairs = if Self::PAIRS { R * N / 2 } else { 0 };
-            for pair in 0..pairs {
-                let pair = [2 * pair, 2 * pair + 1];
-                self.finish([
-                    first.at::<_, N>(pair[0], &input, &products),
-                    first.at::<_, N>(pair[1], &input, &products),
-                ]);
-            }
-            for index in 2 * pairs..R * N {
-                self.finish([first.at::<_, N>(index, &input, &products)]);
+            for r in 0..R {
+                for n in 0..N {
+                    let (row, block) = (row + r, block + n);
+                    let (input, products) = (input[n], products[r][n]);
+                    self.finish([Place { row, block, input, products }]);
+                }
             }
         }
     }
