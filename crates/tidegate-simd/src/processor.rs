@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 /// What this processor reads faster if asked for it ahead of its use, of weights that its level-2 cache does not hold.
 ///
-/// Where it was not measured the answer is no. The environment variable `TIDEGATE_PREFETCH`, `1` or `0`, says yes or no
-/// to all, for tests and comparisons; no result depends on it.
+/// Where it was not measured the answer is no, but that all of Intel's are taken to be like the one that was. The
+/// environment variable `TIDEGATE_PREFETCH`, `1` or `0`, says yes or no to all, for tests and comparisons; no result
+/// depends on it.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Prefetch {
     /// What a row alone reads next. Zen 5 is faster for it by up to a fifth, Zen 4 slower by as much: its own prefetcher

@@ -1,5 +1,6 @@
 //! Products and elementary functions, each written once for all instruction sets.
 
+mod ahead;
 pub(crate) mod alone;
 mod chains;
 pub(crate) mod math;

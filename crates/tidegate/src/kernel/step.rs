@@ -10,10 +10,11 @@ use core::ops::Range;
 
 use tidegate_simd::{Element, Several, Simd};
 
+use super::ahead::{Share, Weights};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{PairTile, Rows, Share, Tile, Weights, walk};
+use super::walk::{PairTile, Rows, Tile, walk};
 use crate::cell::{Cell, List};
 
 /// One step of a cell for many rows.
@@ -148,7 +149,7 @@ where
             let InputTile { w, start, x } = self.input;
             let at = w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let division = w.division::<Q>();
-            let share = Share::none(at[0].cast());
+            let share = Share::UNUSED;
             let [mut sums] =
                 multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], division, share);
             for n in 0..N {
@@ -197,10 +198,8 @@ where
     #[inline(always)]
     unsafe fn place<const Q: usize>(&self, block: usize) -> PlaceOf<C, S::V> {
         // SAFETY: the caller's.
-        let ([input], [[products]]) = unsafe {
-            let share = Share::none(core::ptr::null());
-            self.gate_sums::<1, 1, Q, false>(0, block, share)
-        };
+        let ([input], [[products]]) =
+            unsafe { self.gate_sums::<1, 1, Q, false>(0, block, Share::UNUSED) };
         Place { row: 0, block, input, products }
     }
 

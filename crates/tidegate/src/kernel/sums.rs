@@ -10,10 +10,11 @@ use core::ops::Range;
 
 use tidegate_simd::{Element, Kernel, Simd};
 
+use super::ahead::{Share, Weights};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
 use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{Rows, Share, Tile, Weights, walk};
+use super::walk::{Rows, Tile, walk};
 use crate::cell::List;
 
 /// Sums of many rows: `out[row] = start + W x[row]`.

@@ -13,10 +13,10 @@ use core::mem::MaybeUninit;
 
 use tidegate_simd::{Element, Simd};
 
+use super::ahead::{LINE_BYTES, Share, Weights};
 use super::chains::{CHAINS, Division};
 use super::pack::Packed;
 use super::stored::Stored;
-use super::walk::{LINE_BYTES, Share, Weights};
 use crate::cell::List;
 
 /// How far ahead weights are asked for.

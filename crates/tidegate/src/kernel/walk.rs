@@ -5,8 +5,9 @@
 
 use core::ops::Range;
 
-use tidegate_simd::{Element, Simd, prefetch};
+use tidegate_simd::prefetch;
 
+use super::ahead::{Share, Weights};
 use super::chains::CHAINS;
 
 /// The work on one tile of `R` rows and `N` blocks.
@@ -42,53 +43,6 @@ pub(super) trait Tile {
         block: usize,
         share: Share,
     );
-}
-
-/// Where the weights of a block lie: for each input so many bytes.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Weights {
-    pub(super) first: *const u8,
-    pub(super) inputs: usize,
-    pub(super) bytes: usize,
-}
-
-/// The part of the next block's weights that a tile of many rows asks for: some bytes with every input.
-///
-/// Where the weights come from further away than the level-2 cache, the first tile of a block would wait for them. Spread
-/// over all its tiles they arrive meanwhile, few at a time: asked for all at once they take the places of what the
-/// tile itself waits for.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct Share {
-    at: *const u8,
-    bytes: usize,
-}
-
-impl Share {
-    /// Of nothing: the line of a pointer again and again, which takes less than to ask whether.
-    #[inline(always)]
-    pub(super) fn none(near: *const u8) -> Self {
-        Self { at: near, bytes: 0 }
-    }
-
-    /// The first of `tiles` shares of the weights of `blocks` blocks.
-    #[inline(always)]
-    fn first(weights: Weights, blocks: usize, tiles: usize) -> Self {
-        let bytes = (blocks * weights.bytes).div_ceil(tiles).min(LINE_BYTES);
-        Self { at: weights.first, bytes }
-    }
-
-    /// The one after this.
-    #[inline(always)]
-    fn next(self, inputs: usize) -> Self {
-        Self { at: self.at.wrapping_add(inputs * self.bytes), ..self }
-    }
-
-    /// Asks for what comes with the next input.
-    #[inline(always)]
-    pub(super) fn ask<E: Element, S: Simd<E>>(&mut self, s: S) {
-        s.prefetch(self.at);
-        self.at = self.at.wrapping_add(self.bytes);
-    }
 }
 
 /// A tile that can do the work on two blocks of the only row side by side.
@@ -131,9 +85,6 @@ impl Rows {
 /// Weights that a core may have in its level-2 cache when it comes back to them. Asking for them ahead of their use
 /// costs a twentieth of the time then, even where it is worth a fifth beyond (Zen 5).
 const NEAR_BYTES: usize = 768 << 10;
-
-/// A cache line.
-pub(super) const LINE_BYTES: usize = 64;
 
 /// Blocks side by side in a tile of one row.
 const fn side_of_one(gates: usize, registers: usize) -> usize {
@@ -317,13 +268,12 @@ fn groups(
 /// As [`walk`], for `block..block + N`.
 #[inline(always)]
 unsafe fn single_row<T: Tile, const N: usize, const AHEAD: bool>(tile: &mut T, block: usize) {
-    let none = Share::none(core::ptr::null());
     // SAFETY: the caller's.
     unsafe {
         if const { chains_of_one(T::GATES, T::REGISTERS) == 2 } {
-            tile.run::<1, N, 2, AHEAD>(0, block, none);
+            tile.run::<1, N, 2, AHEAD>(0, block, Share::UNUSED);
         } else {
-            tile.run::<1, N, CHAINS, AHEAD>(0, block, none);
+            tile.run::<1, N, CHAINS, AHEAD>(0, block, Share::UNUSED);
         }
     }
 }
@@ -343,7 +293,7 @@ unsafe fn column<T: Tile, const N: usize>(
     let weights = tile.weights(next.unwrap_or(block));
     let mut share = match next {
         Some(_) => Share::first(weights, N, rows.div_ceil(most)),
-        None => Share::none(weights.first),
+        None => Share::nothing(weights),
     };
     let mut row = 0;
     while row < rows {
@@ -376,6 +326,7 @@ unsafe fn column<T: Tile, const N: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::ahead::LINE_BYTES;
     use super::*;
 
     /// Lists the shares of its tiles, of weights of 64 blocks from address zero on: 32 inputs of 4 vectors of 64 bytes.
@@ -407,7 +358,7 @@ mod tests {
             _: usize,
             share: Share,
         ) {
-            self.0.push(share.at.addr()..share.next(32).at.addr());
+            self.0.push(share.begin()..share.next(32).begin());
         }
     }
 

@@ -1,0 +1,62 @@
+//! What tiles of many rows ask for ahead of its use.
+
+use tidegate_simd::{Element, Simd};
+
+/// A cache line.
+pub(super) const LINE_BYTES: usize = 64;
+
+/// Where the weights of a block lie: for each input so many bytes.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Weights {
+    pub(super) first: *const u8,
+    pub(super) inputs: usize,
+    pub(super) bytes: usize,
+}
+
+/// The part of the next block's weights that a tile of many rows asks for: some bytes with every input.
+///
+/// Where the weights come from further away than the level-2 cache, the first tile of a block would wait for them. Spread
+/// over all its tiles they arrive meanwhile, few at a time: asked for all at once they take the places of what the
+/// tile itself waits for.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Share {
+    at: *const u8,
+    bytes: usize,
+}
+
+impl Share {
+    /// That of a row alone, which does not ask for it.
+    pub(super) const UNUSED: Self = Self { at: core::ptr::null(), bytes: 0 };
+
+    /// Of nothing: a line of `near` weights again and again, which takes less than to ask whether.
+    #[inline(always)]
+    pub(super) fn nothing(near: Weights) -> Self {
+        Self { at: near.first, bytes: 0 }
+    }
+
+    /// The first of `tiles` shares of the weights of `blocks` blocks.
+    #[inline(always)]
+    pub(super) fn first(weights: Weights, blocks: usize, tiles: usize) -> Self {
+        let bytes = (blocks * weights.bytes).div_ceil(tiles).min(LINE_BYTES);
+        Self { at: weights.first, bytes }
+    }
+
+    /// The one after this.
+    #[inline(always)]
+    pub(super) fn next(self, inputs: usize) -> Self {
+        Self { at: self.at.wrapping_add(inputs * self.bytes), ..self }
+    }
+
+    /// Asks for what comes with the next input.
+    #[inline(always)]
+    pub(super) fn ask<E: Element, S: Simd<E>>(&mut self, s: S) {
+        s.prefetch(self.at);
+        self.at = self.at.wrapping_add(self.bytes);
+    }
+
+    /// Where it begins.
+    #[cfg(test)]
+    pub(super) fn begin(self) -> usize {
+        self.at.addr()
+    }
+}
