@@ -8,10 +8,10 @@ use crate::carry::{Carry, Scratch};
 use crate::cell::{Cell, Visitor, visit};
 use crate::kernel::alone::{Alone, Ready, SingleStep};
 use crate::kernel::stored::{Full, Half};
-use crate::scan::{Loop, Scan};
+use crate::scan::Scan;
 use crate::{Element, Mode};
 
-/// A scan with all it needs: chooses the cell, then the instruction set.
+/// A scan with all it needs: chooses the cell.
 ///
 /// Public in a private module, because [`Element`] is public; nobody else can name it.
 #[allow(unreachable_pub, reason = "named by a method of a public trait")]
@@ -34,11 +34,10 @@ impl<E: Element> Visitor for Dispatch<'_, E> {
     type Output = ();
     fn visit<C: Cell>(self) {
         let Self { level, scan, carry, scratch, mode: _ } = self;
-        let cell = PhantomData::<C>;
         if scan.keep.is_some_and(|keep| keep.keeps_all()) {
-            E::run(level, Loop::<_, _, true> { scan, level, carry, scratch, cell });
+            scan.run_steps::<C, true>(level, carry, scratch);
         } else {
-            E::run(level, Loop::<_, _, false> { scan, level, carry, scratch, cell });
+            scan.run_steps::<C, false>(level, carry, scratch);
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::Mode;
 use crate::backward::BackWork;
 use crate::dispatch::{self, Dispatch, RunAlone, StepAlone};
 use crate::kernel::alone::Ready;
+use crate::kernel::sums::Sums;
 
 /// The number types a layer computes in: `f32` and `f64`.
 ///
@@ -15,6 +16,11 @@ pub trait Element: tidegate_simd::Element {
     /// rather than again in every crate that uses a layer.
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
+
+    /// Computes the sums of many rows.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn sums(level: Level, sums: Sums<'_, Self>);
 
     /// What runs steps of a row alone with the cell of `mode`.
     #[doc(hidden)]
@@ -36,6 +42,10 @@ impl Element for f32 {
         work.run();
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn sums(level: Level, sums: Sums<'_, Self>) {
+        sums.run(level);
+    }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self> {
         dispatch::run_alone(mode)
     }
@@ -51,6 +61,10 @@ impl Element for f32 {
 impl Element for f64 {
     fn dispatch(work: Dispatch<'_, Self>) {
         work.run();
+    }
+    #[allow(private_interfaces, reason = "nobody else calls it")]
+    fn sums(level: Level, sums: Sums<'_, Self>) {
+        sums.run(level);
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self> {

@@ -1,9 +1,8 @@
 //! One layer in one direction over a sequence: the input product, then the time loop.
 
-use core::marker::PhantomData;
 use core::ops::Range;
 
-use tidegate_simd::{Kernel, Level, Simd};
+use tidegate_simd::Level;
 
 use crate::carry::{Carry, Scratch};
 use crate::cell::Cell;
@@ -118,39 +117,30 @@ impl<E: Element> Scan<'_, E> {
     }
 }
 
-/// The time loop, compiled for one cell and one instruction set, in training to `KEEP` what backward needs.
-pub(crate) struct Loop<'a, E, C, const KEEP: bool> {
-    pub(crate) scan: Scan<'a, E>,
-    pub(crate) level: Level,
-    pub(crate) carry: &'a mut Carry<E>,
-    pub(crate) scratch: &'a mut Scratch<E>,
-    pub(crate) cell: PhantomData<C>,
-}
-
-impl<E: Element, C: Cell, const KEEP: bool> Kernel<E> for Loop<'_, E, C, KEEP> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd<E>>(self, s: S) {
-        let Self { scan, level, carry, scratch, .. } = self;
-        let most = chunk_rows(scan.direction, &scan.batch, scan.rows.len());
-        let most_steps = scan.others.most_steps(scan.positions.len());
-        let mut done = scan.positions.start;
-        while done < scan.positions.end {
-            let end = scan.chunk_end(done, most).min(done + most_steps);
-            scan.others.wait_for_input(end);
-            scan.input_sums(level, done..end, scratch);
+impl<E: Element> Scan<'_, E> {
+    /// The time loop of cell `C`, in training to `KEEP` what backward needs.
+    pub(crate) fn run_steps<C: Cell, const KEEP: bool>(
+        &self,
+        level: Level,
+        carry: &mut Carry<E>,
+        scratch: &mut Scratch<E>,
+    ) {
+        let most = chunk_rows(self.direction, &self.batch, self.rows.len());
+        let most_steps = self.others.most_steps(self.positions.len());
+        let mut done = self.positions.start;
+        while done < self.positions.end {
+            let end = self.chunk_end(done, most).min(done + most_steps);
+            self.others.wait_for_input(end);
+            self.input_sums(level, done..end, scratch);
             let mut row = 0;
             for position in done..end {
-                row += scan.step::<S, C, KEEP>(s, level, position, row, carry, scratch);
+                row += self.step::<C, KEEP>(level, position, row, carry, scratch);
             }
-            scan.others.announce_output(end);
+            self.others.announce_output(end);
             done = end;
         }
     }
-}
 
-impl<E: Element> Scan<'_, E> {
     /// The step at `position` in the order of computation.
     #[inline(always)]
     pub(crate) fn time(&self, position: usize) -> usize {
@@ -212,7 +202,7 @@ impl<E: Element> Scan<'_, E> {
             alone: self.is_alone(rows),
             blocks: self.blocks.clone(),
         };
-        E::run(level, sums);
+        E::sums(level, sums);
     }
 
     /// Copies the input rows of the steps at `positions` one after the other; returns their number.
@@ -230,11 +220,9 @@ impl<E: Element> Scan<'_, E> {
     }
 
     /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.
-    #[inline(always)]
     #[allow(unsafe_code, reason = "the output is shared out among threads by rows")]
-    fn step<S: Simd<E>, C: Cell, const KEEP: bool>(
+    fn step<C: Cell, const KEEP: bool>(
         &self,
-        s: S,
         level: Level,
         position: usize,
         row: usize,
@@ -275,7 +263,7 @@ impl<E: Element> Scan<'_, E> {
             saved,
         };
         // SAFETY: what is kept of a step's rows lies row by row, as the kernel writes it.
-        unsafe { step.run_keeping::<S, C, KEEP>(s) }
+        unsafe { step.run::<C, KEEP>(level) }
         if let Some((w_hr, zeros)) = &direction.w_hr {
             let project = Sums {
                 w: w_hr,
@@ -287,7 +275,7 @@ impl<E: Element> Scan<'_, E> {
                 alone: self.is_alone(rows),
                 blocks: 0..w_hr.blocks,
             };
-            E::run(level, project);
+            E::sums(level, project);
         }
         if let Some(Keep { steps: Steps::All { unprojected: Some(unprojected), .. }, .. }) =
             &self.keep

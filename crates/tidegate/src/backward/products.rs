@@ -188,7 +188,7 @@ impl<E: Element> InputGradient<'_, E> {
                 alone: false,
                 blocks: 0..w.blocks,
             };
-            E::run(level, sums);
+            E::sums(level, sums);
             for (at, row) in part.enumerate() {
                 while row >= batch.rows_before(t + 1) {
                     t += 1;

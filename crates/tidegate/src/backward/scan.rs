@@ -219,7 +219,7 @@ impl<E: Element> BackScan<'_, E> {
             let (out, blocks) = (&mut carry.unprojected[..], 0..w_hr.blocks);
             let sums =
                 Sums { w: w_hr, start: zeros, x, x_stride: stride, out, rows, alone, blocks };
-            E::run(level, sums);
+            E::sums(level, sums);
         }
         let first = self.batch.rows_before(t) + all.start - self.base;
         let place = self.deltas.place(t, all.start);
@@ -243,7 +243,7 @@ impl<E: Element> BackScan<'_, E> {
         let x = &deltas[self.form.recurrent.first * self.form.units..];
         let (out, blocks) = (&mut carry.d_h[..], 0..w_hh.blocks);
         let x_stride = self.form.stride;
-        E::run(level, Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks });
+        E::sums(level, Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks });
         if C::DIRECT {
             // A cell with it has no projection, so both are as wide.
             for (d_h, direct) in carry.d_h.iter_mut().zip(&carry.direct[..rows * units]) {

@@ -9,10 +9,12 @@ use core::marker::PhantomData;
 
 use tidegate_simd::{Kernel, Level, Routine, Simd};
 
-use super::step::{InputTile, StepTile};
+use super::ahead::row_asks;
+use super::cells::Cells;
+use super::step_tile::{InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
 use super::tile::{AnyMatrix, Form, Matrix};
-use super::walk::{Rows, walk, walk_pairs};
+use super::walk::{walk, walk_pairs};
 use crate::Element;
 use crate::carry::Carry;
 use crate::cell::{Cell, List};
@@ -163,22 +165,19 @@ impl<E: Element> Ready<E> {
         let (width, units) = (w.width::<E, S, C::Gates<S::V>>(), w.blocks * S::BLOCK);
         let (h, next, c) = carry.parts();
         assert!(h.len() >= units && next.len() >= units && c.len() >= (states - 1) * units);
-        StepTile {
-            s,
-            w,
-            width,
-            units,
-            start: self.bias_hh,
+        let cells = Cells {
             sums: core::ptr::null(),
-            input: InputTile { w: self.w_ih.of(), start: self.bias, x: core::ptr::null() },
+            width,
             // Read and written by turns, so both come from a pointer that may write.
             h_prev: h.as_mut_ptr(),
             h_stride: units,
             h: next.as_mut_ptr(),
             c: c.as_mut_ptr(),
+            units,
             saved: core::ptr::null_mut(),
-            cell: PhantomData,
-        }
+        };
+        let input = InputTile { w: self.w_ih.of(), start: self.bias, x: core::ptr::null() };
+        StepTile { s, w, start: self.bias_hh, input, cells, cell: PhantomData }
     }
 
     /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`; blocks in `PAIRS` if
@@ -198,11 +197,11 @@ impl<E: Element> Ready<E> {
         W: Stored<E>,
     {
         let mut tile = self.tile::<S, C, W, WHOLE>(s, carry);
-        assert!(output.len <= tile.units);
+        assert!(output.len <= tile.cells.units);
         let bytes = self.bytes[1] + if WHOLE { self.bytes[0] } else { 0 };
         let x_stride = match *source {
             Source::Sums(sums) => {
-                tile.sums = sums;
+                tile.cells.sums = sums;
                 0
             }
             Source::Inputs { first, stride } => {
@@ -210,22 +209,22 @@ impl<E: Element> Ready<E> {
                 stride
             }
         };
-        let (walked, mut to) = (Rows::new(1, true, bytes), output.first);
-        let (mut h_prev, blocks) = (tile.h_prev.cast_mut(), tile.w.blocks);
+        let (ahead, mut to) = (row_asks(bytes), output.first);
+        let (mut h_prev, blocks) = (tile.cells.h_prev.cast_mut(), tile.w.blocks);
         for _ in 0..steps {
             // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the rest.
             unsafe {
                 match PAIRS {
-                    true => walk_pairs(&mut tile, 0..blocks, backwards),
-                    false => walk(&mut tile, walked, 0..blocks, backwards),
+                    true => walk_pairs(&tile, 0..blocks, backwards),
+                    false => walk(&tile, ahead, 0..blocks, backwards),
                 }
-                copy(s, tile.h, to, output.len);
+                copy(s, tile.cells.h, to, output.len);
             }
             to = to.wrapping_offset(output.stride);
-            (h_prev, tile.h) = (tile.h, h_prev);
-            tile.h_prev = h_prev;
+            (h_prev, tile.cells.h) = (tile.cells.h, h_prev);
+            tile.cells.h_prev = h_prev;
             tile.input.x = tile.input.x.wrapping_offset(x_stride);
-            tile.sums = tile.sums.wrapping_add(tile.width);
+            tile.cells.sums = tile.cells.sums.wrapping_add(tile.cells.width);
             backwards = !backwards;
         }
         if steps % 2 == 1 {
@@ -297,12 +296,12 @@ where
         let backwards = carry.turned();
         let mut tile = ready.tile::<S, C, W, true>(s, carry);
         tile.input.x = x;
-        let (walked, blocks) = (Rows::new(1, true, ready.bytes()), 0..tile.w.blocks);
+        let (ahead, blocks) = (row_asks(ready.bytes()), 0..tile.w.blocks);
         // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the input.
         unsafe {
             match PAIRS {
-                true => walk_pairs(&mut tile, blocks, backwards),
-                false => walk(&mut tile, walked, blocks, backwards),
+                true => walk_pairs(&tile, blocks, backwards),
+                false => walk(&tile, ahead, blocks, backwards),
             }
         }
         carry.turn();

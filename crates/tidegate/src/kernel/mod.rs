@@ -2,12 +2,15 @@
 
 mod ahead;
 pub(crate) mod alone;
+mod cells;
 mod chains;
+mod columns;
 pub(crate) mod math;
 pub(crate) mod outer;
 pub(crate) mod pack;
 pub(crate) mod step;
 pub(crate) mod step_back;
+mod step_tile;
 pub(crate) mod stored;
 pub(crate) mod sums;
 mod tile;

@@ -8,13 +8,14 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
-use tidegate_simd::{Element, Kernel, Simd};
+use tidegate_simd::{Element, Kernel, Level, Simd};
 
-use super::ahead::{Share, Weights};
+use super::ahead::{Share, row_asks};
+use super::columns::{Columns, Start, To};
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
-use super::tile::{Matrix, multiply, rows_at};
-use super::walk::{Rows, Tile, walk};
+use super::tile::{Matrix, multiply};
+use super::walk::{Tile, walk};
 use crate::cell::List;
 
 /// Sums of many rows: `out[row] = start + W x[row]`.
@@ -37,65 +38,85 @@ pub(crate) struct Sums<'a, E> {
     pub(crate) blocks: Range<usize>,
 }
 
-impl<E: Element> Kernel<E> for Sums<'_, E> {
+impl<E: Element> Sums<'_, E> {
+    /// Computes the sums at `level`.
+    pub(crate) fn run(self, level: Level) {
+        match self.w.gates {
+            4 => self.run_gates::<[(); 4]>(level),
+            3 => self.run_gates::<[(); 3]>(level),
+            1 => self.run_gates::<[(); 1]>(level),
+            gates => unreachable!("no cell has {gates} gates"),
+        }
+    }
+
+    /// Computes them of a matrix of as many gates as `L` has entries.
+    fn run_gates<L: List<()>>(self, level: Level) {
+        if const { E::BF16_WEIGHTS } && self.w.is_half() {
+            self.run_stored::<L, Half>(level);
+        } else {
+            self.run_stored::<L, Full>(level);
+        }
+    }
+
+    /// Computes them from weights kept as `W` says.
+    fn run_stored<L: List<()>, W: Stored<E>>(self, level: Level) {
+        let Self { w, start, x, x_stride, out, rows, alone, blocks } = self;
+        assert_eq!(start.len(), w.width());
+        assert!(rows == 0 || x.len() >= (rows - 1) * x_stride + w.inputs);
+        assert!(out.len() >= rows * w.width());
+        assert!(blocks.end <= w.blocks);
+        let (x, out) = (x.as_ptr(), out.as_mut_ptr());
+        if alone {
+            assert!(rows == 1);
+            E::run(level, SumsAlone { w, start, x, out, blocks, list: PhantomData::<(L, W)> });
+            return;
+        }
+        let columns = Columns::<_, L, W> {
+            w,
+            start: List::all(Start { first: start.as_ptr(), stride: 0 }),
+            x,
+            x_stride,
+            to: To::Rows(out),
+            rows,
+            blocks,
+            backwards: false,
+            stored: PhantomData,
+        };
+        E::run(level, columns);
+    }
+}
+
+/// [`Sums`] of a row alone, checked.
+struct SumsAlone<'a, E, L, W> {
+    // INVARIANT: what the pointers point to was compared with the matrix and the blocks.
+    w: &'a Packed<E>,
+    start: &'a [E],
+    x: *const E,
+    out: *mut E,
+    blocks: Range<usize>,
+    list: PhantomData<(L, W)>,
+}
+
+impl<E: Element, L: List<()>, W: Stored<E>> Kernel<E> for SumsAlone<'_, E, L, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        match self.w.gates {
-            4 => self.run_gates::<S, [S::V; 4]>(s),
-            3 => self.run_gates::<S, [S::V; 3]>(s),
-            1 => self.run_gates::<S, [S::V; 1]>(s),
-            gates => unreachable!("no cell has {gates} gates"),
-        }
+        let Self { w, start, x, out, blocks, .. } = self;
+        let w = Matrix::new::<E, S, L::Of<S::V>, W>(w, true);
+        let (start, list) = (start.as_ptr(), PhantomData::<(L::Of<S::V>, W)>);
+        let ahead = row_asks(w.bytes::<E, S, L::Of<S::V>>());
+        // SAFETY: the invariant.
+        unsafe { walk(&SumsTile { s, w, start, x, out, list }, ahead, blocks, false) }
     }
 }
 
-impl<E: Element> Sums<'_, E> {
-    /// Computes the sums, with `L` the list of the matrix's gates.
-    #[inline(always)]
-    pub(crate) fn run_gates<S: Simd<E>, L: List<S::V>>(self, s: S) {
-        if const { E::BF16_WEIGHTS } && self.w.is_half() {
-            self.run_list::<S, L, Half>(s);
-        } else {
-            self.run_list::<S, L, Full>(s);
-        }
-    }
-
-    /// Computes the sums from weights kept as `W` says.
-    #[inline(always)]
-    fn run_list<S: Simd<E>, L: List<S::V>, W: Stored<E>>(self, s: S) {
-        let w = Matrix::new::<E, S, L, W>(self.w, self.alone);
-        let (rows, width) = (self.rows, w.width::<E, S, L>());
-        assert_eq!(self.start.len(), width);
-        assert!(rows == 0 || self.x.len() >= (rows - 1) * self.x_stride + w.inputs);
-        assert!(self.out.len() >= rows * width);
-        assert!(self.blocks.end <= w.blocks);
-        assert!(rows == 1 || !self.alone);
-        let walked = Rows::new(rows, self.alone, w.bytes::<E, S, L>());
-        let mut tile = SumsTile {
-            s,
-            w,
-            width,
-            start: self.start.as_ptr(),
-            x: self.x.as_ptr(),
-            x_stride: self.x_stride,
-            out: self.out.as_mut_ptr(),
-            list: PhantomData::<(L, W)>,
-        };
-        // SAFETY: the lengths were just compared with the rows and blocks.
-        unsafe { walk(&mut tile, walked, self.blocks, false) }
-    }
-}
-
-/// [`Sums`] by value.
+/// The same by value.
 struct SumsTile<E, S, L, T, W> {
     s: S,
     w: Matrix<T>,
-    width: usize,
     start: *const E,
     x: *const E,
-    x_stride: usize,
     out: *mut E,
     list: PhantomData<(L, W)>,
 }
@@ -110,13 +131,7 @@ where
     const GATES: usize = L::LEN;
     const REGISTERS: usize = S::REGISTERS;
     type Low = SumsTile<E, S::Low, L::Of<<S::Low as Simd<E>>::V>, W::Item, W>;
-    const LOW: bool = Self::LOW_OF_MANY;
-    const LOW_OF_MANY: bool = S::Low::LANES < S::LANES;
-
-    #[inline(always)]
-    fn weights(&self, block: usize) -> Weights {
-        self.w.weights::<S, E, L>(block)
-    }
+    const LOW: bool = S::Low::LANES < S::LANES;
 
     #[inline(always)]
     fn is_low(&self, block: usize) -> bool {
@@ -125,33 +140,24 @@ where
 
     #[inline(always)]
     fn low(&self) -> Self::Low {
-        let Self { s, w, width, start, x, x_stride, out, .. } = *self;
-        SumsTile { s: s.low(), w, width, start, x, x_stride, out, list: PhantomData }
+        let Self { s, w, start, x, out, .. } = *self;
+        SumsTile { s: s.low(), w, start, x, out, list: PhantomData }
     }
 
     #[inline(always)]
-    unsafe fn run<const R: usize, const N: usize, const Q: usize, const AHEAD: bool>(
-        &mut self,
-        row: usize,
-        block: usize,
-        share: Share,
-    ) {
+    unsafe fn run<const N: usize, const Q: usize, const AHEAD: bool>(&self, block: usize) {
         let (s, vectors) = (self.s, L::LEN * S::BLOCK);
-        // SAFETY: `Sums::run_list` checked every slice against the rows and blocks.
+        // SAFETY: `Sums::run_stored` checked every slice against the blocks.
         unsafe {
             let w = self.w.blocks_at::<E, S, L, N>(block);
-            let x = rows_at::<E, R>(self.x, self.x_stride, row);
-            let division = self.w.division::<Q>();
-            let products = multiply::<_, _, L, W, R, N, Q, AHEAD>(s, w, x, division, share);
-            let start = self.start.add(block * vectors);
-            for r in 0..R {
-                let out = self.out.add((row + r) * self.width + block * vectors);
-                for n in 0..N {
-                    for gate in 0..L::LEN {
-                        let at = n * vectors + gate * S::BLOCK;
-                        let sum = s.add(s.load(start.add(at)), products[r][n].as_ref()[gate]);
-                        s.store(sum, out.add(at));
-                    }
+            let (division, share) = (self.w.division::<Q>(), Share::UNUSED);
+            let [products] =
+                multiply::<_, _, L, W, 1, N, Q, AHEAD>(s, w, [self.x], division, share);
+            for n in 0..N {
+                for gate in 0..L::LEN {
+                    let at = (block + n) * vectors + gate * S::BLOCK;
+                    let sum = s.add(s.load(self.start.add(at)), products[n].as_ref()[gate]);
+                    s.store(sum, self.out.add(at));
                 }
             }
         }
