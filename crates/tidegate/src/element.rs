@@ -17,7 +17,7 @@ pub trait Element: tidegate_simd::Element {
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
 
-    /// Computes the sums of many rows.
+    /// Computes sums of products.
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn sums(level: Level, sums: Sums<'_, Self>);

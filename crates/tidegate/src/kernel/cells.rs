@@ -90,7 +90,7 @@ pub(super) struct Place {
 pub(super) type RunCells<E> = unsafe fn(&Cells<E>, &mut Place, *const E);
 
 /// Runs cell `C` at all places of a tile whose sums, `[rows, blocks, gates, lanes]`, the pointer is to; of gates that are
-/// split, the recurrent halves. Two at a time: a fiftieth less time (Zen 4, Emerald Rapids).
+/// split, the recurrent halves. Two at a time: a fiftieth less time (Zen 4).
 pub(super) struct CellsOfTile<C, const KEEP: bool>(PhantomData<C>);
 
 impl<E: Element, C: Cell, const KEEP: bool> Routine<E> for CellsOfTile<C, KEEP> {

@@ -1,5 +1,6 @@
 //! One step of a cell: of many rows, or of one whose step is not the work of [`super::alone`].
 #![allow(unsafe_code, reason = "bounds are checked once per call, not once per multiply-add")]
+
 use core::marker::PhantomData;
 use core::ops::Range;
 
@@ -16,7 +17,7 @@ use super::walk::walk;
 use crate::Element;
 use crate::cell::{Cell, List};
 
-/// One step of a cell for many rows.
+/// One step of a cell.
 ///
 /// Rows of `h_prev` are `h_stride` long, rows of `h` and `c` are `blocks * lanes`: the padding is
 /// computed like any unit, from zero weights.
@@ -25,7 +26,7 @@ pub(crate) struct Step<'a, E> {
     pub(crate) w: &'a Packed<E>,
     /// `b_hh` of the gates that are split, `[w.width()]`.
     pub(crate) start: &'a [E],
-    /// `b + W_ih x` of each row, `[rows, w.width()]`; not read by a step that computes it itself.
+    /// `b + W_ih x` of each row, `[rows, w.width()]`.
     pub(crate) sums: &'a [E],
     /// The state before the step, `[rows, h_stride]`.
     pub(crate) h_prev: &'a [E],

@@ -1,4 +1,4 @@
-//! What the two kernels share: products of packed weights with the rows of a tile.
+//! What kernels share: products of packed weights with the rows of a tile.
 //!
 //! The accumulators of a tile of `R` rows by `N` blocks of units stay in registers. Every output is a sum of [`CHAINS`] chains of fused multiply-adds over fixed parts of the inputs, in
 //! a fixed order. A tile of many rows runs the chains one after the other, a tile of one row side
