@@ -1,5 +1,7 @@
 //! How a call is shared out among threads.
 
+use tidegate_simd::meeting;
+
 use crate::Element;
 use crate::pace;
 use crate::rnn::Shared;
@@ -7,15 +9,18 @@ use crate::rows::Batch;
 use crate::threads::{self, Parts};
 use crate::weights::Direction;
 
-/// Multiply-adds of a step's recurrent product below which meeting after every step costs more
-/// than a second thread saves. Measured on a Zen 5: two threads take 0.89 of the time of one at
-/// 12,000 and 0.69 at 16,000.
-const WORTH_MEETING: usize = if cfg!(miri) { 100 } else { 10_000 };
+/// Multiply-adds of a step's recurrent product below which meeting after every step costs more than a second thread
+/// saves.
+fn worth_meeting() -> usize {
+    if cfg!(miri) { 100 } else { meeting() }
+}
 
 /// Multiply-adds that a thread could do in the time that a meeting after a step takes. Measured on a Zen 4, two layers
 /// on two threads, 100 steps: as fast with units as with layers at 333,000 multiply-adds of a layer's step, and a sixth
 /// faster with layers at 33,000.
-const MEETING: usize = if cfg!(miri) { 1_000_000 } else { 10_000 };
+fn meeting_takes() -> usize {
+    if cfg!(miri) { 1_000_000 } else { meeting() }
+}
 
 /// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads
 /// that each read a part of them for all rows: those that no level-3 cache holds. Measured on a Zen 4 with 32 MB of it
@@ -80,7 +85,7 @@ impl<E: Element> Shared<E> {
         let recurrent = self.directions.iter().map(|d| d.w_hh.len());
         let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
         let projected = self.config.proj_size > 0;
-        if projected || step < WORTH_MEETING {
+        if projected || step < worth_meeting() {
             return 1;
         }
         let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
@@ -107,7 +112,8 @@ impl<E: Element> Shared<E> {
         let late = longest.saturating_mul((layers - 1) * pace::part(steps)) / steps.max(1);
         let by_layers = longest.saturating_add(late);
         let all = self.work(batch.rows());
-        let by_units = if units > 1 { (all / units).saturating_add(layers * MEETING) } else { all };
+        let by_units =
+            if units > 1 { (all / units).saturating_add(layers * meeting_takes()) } else { all };
         if by_layers < by_units { layers } else { 1 }
     }
 }
@@ -129,7 +135,7 @@ mod tests {
             format!("{plan:?}")
         };
         let plan = |config, rows, between| plan_of(config, 100, rows, between);
-        let one = Config::new(Mode::Lstm, 64, 64);
+        let one = Config::new(Mode::Lstm, 96, 96);
         let two = Config { num_layers: 2, ..one };
         assert_eq!(plan(two, 1, false), "Layers(2)");
         assert_eq!(plan(two, 1, true), "Units(2)");

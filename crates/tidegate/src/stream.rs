@@ -79,8 +79,8 @@ impl<E: Element> Stream<E> {
     /// machine offers. The results have the same bits with any number.
     ///
     /// A new stream has one: it runs on the calling thread, locks nothing and makes no system call.
-    /// More are used where a step is long enough (an LSTM of about 200 units), and pay where steps
-    /// follow one another closely: a helper that has had nothing to do for a while must be woken
+    /// More are used where a step is long enough (an LSTM of about 200 units; a shorter one is left to one), and pay where
+    /// steps follow one another closely: a helper that has had nothing to do for a while must be woken
     /// first. They are not used with a projection.
     ///
     /// # Panics
@@ -88,7 +88,8 @@ impl<E: Element> Stream<E> {
     pub fn set_num_threads(&mut self, threads: usize) {
         let Shared { config, directions, .. } = &*self.shared;
         let blocks = directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
-        let most = if config.proj_size > 0 { 1 } else { blocks.min(threads::offered()) };
+        let alone = config.proj_size > 0 || !self.is_long();
+        let most = if alone { 1 } else { blocks.min(threads::offered()) };
         let threads = if threads == 0 { most } else { threads.min(most) };
         self.gather();
         memory::or_panic(|| {
@@ -186,7 +187,7 @@ impl<E: Element> Stream<E> {
     /// Runs all layers over `steps` steps.
     fn advance(&mut self, steps: usize, x: &[E], output: &mut [E]) {
         let batch = Batch::Equal { steps, rows: self.batch };
-        let together = self.parts.len() > 1 && self.is_long();
+        let together = self.parts.len() > 1;
         if together {
             self.share();
         } else if self.holders > 1 {

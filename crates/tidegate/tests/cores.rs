@@ -77,13 +77,13 @@ fn a_thread_parked_on_the_callers_core_wakes_up_on_another() {
         return;
     }
     let layer = RnnBase::<f32>::with_generator(
-        Config::new(Mode::Lstm, 64, 64),
+        Config::new(Mode::Lstm, 96, 96),
         &mut Generator::manual_seed(1),
     )
     .unwrap();
-    let x = vec![0.25; 100 * 8 * 64];
+    let x = vec![0.25; 100 * 8 * 96];
     let call = |rows| {
-        let x = View::new(&x[..100 * rows * 64], &[100, rows, 64]).unwrap();
+        let x = View::new(&x[..100 * rows * 96], &[100, rows, 96]).unwrap();
         layer.forward_with(x, Options::default()).unwrap();
     };
     let before = threads();

@@ -63,8 +63,8 @@ fn check_all<E: Number>() {
     for mode in Mode::ALL {
         for bidirectional in [false, true] {
             let base =
-                Config { num_layers: 3, dropout: 0.3, bidirectional, ..Config::new(mode, 40, 70) };
-            let hidden = if mode.gates() > 1 { 70 } else { 130 };
+                Config { num_layers: 3, dropout: 0.3, bidirectional, ..Config::new(mode, 40, 90) };
+            let hidden = if mode.gates() > 1 { 90 } else { 165 };
             let config = Config { hidden_size: hidden, ..base };
             for (steps, batch, ragged) in
                 [(60, 1, false), (60, 9, true), (50, 9, false), (2, 60, true)]
@@ -163,6 +163,19 @@ fn check_streams<E: Number>() {
 fn streams_give_the_same_bits_with_any_number_of_threads() {
     check_streams::<f32>();
     check_streams::<f64>();
+}
+
+/// A thread that may help with steps too short for it would only be in their way.
+#[test]
+fn short_steps_are_left_to_one_thread() {
+    let threads_of = |hidden| {
+        let layer = RnnBase::<f32>::new(Config::new(Mode::Gru, 8, hidden)).unwrap();
+        let mut stream = layer.stream(1).unwrap();
+        stream.set_num_threads(2);
+        stream.num_threads()
+    };
+    let offered = std::thread::available_parallelism().map_or(1, usize::from);
+    assert_eq!((threads_of(64), threads_of(300)), (1, offered.min(2)));
 }
 
 /// Eight threads share one layer, each with calls, gradients and a stream of its own, and the team between them.

@@ -234,13 +234,18 @@ where
         }
         // Not initialised, since zeros would be written to memory for every tile.
         let mut pairs = [const { MaybeUninit::<[[L; N]; R]>::uninit() }; CHAINS / 2];
-        for chain in 0..CHAINS {
+        let mut chain = 0;
+        loop {
             let [sum] = chains::<E, S, L, W, R, N, 1, AHEAD>(s, w, x, division, &mut share, chain);
+            // The even chain of a pair has written what the odd one reads; the last one stays in registers.
+            if chain + 1 == CHAINS {
+                let last = add(s, pairs[CHAINS / 2 - 1].assume_init(), sum);
+                return add(s, pairs[0].assume_init(), last);
+            }
             let pair = &mut pairs[chain / 2];
-            // The even chain of a pair has written what the odd one reads.
             pair.write(if chain % 2 == 0 { sum } else { add(s, pair.assume_init(), sum) });
+            chain += 1;
         }
-        add(s, pairs[0].assume_init(), pairs[1].assume_init())
     }
 }
 
