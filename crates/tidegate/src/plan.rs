@@ -1,6 +1,6 @@
 //! How a call is shared out among threads.
 
-use tidegate_simd::meeting;
+use tidegate_simd::{Sharing, meeting, sharing};
 
 use crate::Element;
 use crate::pace;
@@ -61,7 +61,9 @@ impl<E: Element> Shared<E> {
         let layers = self.layers_worth_a_thread(batch, work, units);
         if rows.len() == 1 && layers > 1 && !between {
             Plan::Layers(layers)
-        } else if directions < units && (rows.len() < units || self.prefers_units(batch)) {
+        } else if directions < units
+            && (rows.len() < units || self.prefers_units(batch, rows.len()))
+        {
             Plan::Units(units)
         } else if rows.len() < directions {
             Plan::Directions(directions)
@@ -92,10 +94,11 @@ impl<E: Element> Shared<E> {
         threads::parts(blocks, work).len().min(threads::offered())
     }
 
-    /// Whether sharing out units is better than sharing out rows even where there are rows enough:
+    /// Whether sharing out units is better than sharing out rows among `threads` even where there are rows enough:
     /// weights are large, or rows end one after the other and would leave threads idle.
-    fn prefers_units(&self, batch: &Batch<'_>) -> bool {
-        let large = |d: &Direction<E>| d.w_hh.bytes() > LARGE_WEIGHTS;
+    fn prefers_units(&self, batch: &Batch<'_>, threads: usize) -> bool {
+        let rows = batch.rows().div_ceil(threads);
+        let large = |d: &Direction<E>| are_large(d.w_hh.bytes(), rows, sharing());
         matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
     }
 
@@ -116,6 +119,11 @@ impl<E: Element> Shared<E> {
             if units > 1 { (all / units).saturating_add(layers * meeting_takes()) } else { all };
         if by_layers < by_units { layers } else { 1 }
     }
+}
+
+/// Whether recurrent weights of so many bytes are too large to be read by every thread for its `rows`.
+fn are_large(bytes: usize, rows: usize, sharing: Sharing) -> bool {
+    bytes > LARGE_WEIGHTS || bytes > sharing.bytes && rows <= sharing.rows
 }
 
 #[cfg(test)]
@@ -152,5 +160,14 @@ mod tests {
         assert_eq!(step(512), "Units(2)");
         assert_eq!(step(256), "Rows(Parts { rows: 1, parts: 1 })");
         set_num_threads(0);
+    }
+
+    #[test]
+    fn weights_are_large_for_few_rows_or_for_any() {
+        let sharing = Sharing { bytes: 2 << 20, rows: 16 };
+        assert!(!are_large(2 << 20, 1, sharing));
+        assert!(are_large(4 << 20, 16, sharing));
+        assert!(!are_large(4 << 20, 17, sharing));
+        assert!(are_large(LARGE_WEIGHTS + 1, 1000, sharing));
     }
 }
