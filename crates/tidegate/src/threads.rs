@@ -87,6 +87,14 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
     });
 }
 
+/// Calls `f` with every item, shared out among the team if that is worth it for `work` multiply-adds in all.
+pub(crate) fn for_each_if_worth<T: Send>(items: &mut [T], work: usize, f: impl Fn(&mut T) + Sync) {
+    match parts(items.len(), work).len() {
+        1 => items.iter_mut().for_each(f),
+        _ => for_each(items, |_, item| f(item)),
+    }
+}
+
 /// How many calls of [`together`] in a row have missed a thread.
 static MISSED: AtomicUsize = AtomicUsize::new(0);
 

@@ -20,6 +20,9 @@ const CHUNK_BYTES: usize = 192 * 1024;
 /// compared with 8 rows ahead, 0.77 with 32 and 0.73 with 128.
 const CHUNK_ROWS: usize = 64;
 
+/// Packs one matrix anew.
+pub(crate) type Repack<'a> = Box<dyn FnMut() + Send + 'a>;
+
 /// The parameters of one layer in one direction, packed for one instruction set.
 #[derive(Clone, Debug)]
 pub(crate) struct Direction<E> {
@@ -72,15 +75,20 @@ impl<E: Element> Direction<E> {
         self.w_ih.len() + self.w_hh.len()
     }
 
-    /// Packs other parameters of the same shapes.
-    pub(crate) fn set(&mut self, config: &Config, parameters: &[Tensor<E>]) {
-        self.w_ih.set(parameters[0].data());
-        self.w_hh.set(parameters[1].data());
-        if let Some((w_hr, _)) = &mut self.w_hr {
-            w_hr.set(parameters[parameters.len() - 1].data());
-        }
+    /// Packs other parameters of the same shapes: the biases now, and what is returned is left to do, a matrix each.
+    pub(crate) fn set<'a>(
+        &'a mut self,
+        config: &Config,
+        parameters: &'a [Tensor<E>],
+    ) -> impl Iterator<Item = Repack<'a>> + use<'a, E> {
         self.set_bias(config, parameters);
-        self.transposed.set(config, parameters);
+        let w_hr = self.w_hr.as_mut().map(|(w_hr, _)| (w_hr, parameters.len() - 1));
+        let matrices = [(&mut self.w_ih, 0), (&mut self.w_hh, 1)].into_iter().chain(w_hr);
+        let matrices = matrices.map(|(matrix, at)| {
+            let weight = parameters[at].data();
+            Box::new(move || matrix.set(weight)) as Repack<'a>
+        });
+        matrices.chain(self.transposed.set(config, parameters))
     }
 
     /// Packs the biases.

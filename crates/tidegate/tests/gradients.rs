@@ -86,10 +86,41 @@ fn any_number_of_threads<E: Number>() {
     set_num_threads(0);
 }
 
+/// Sequences too few for the threads or of different lengths, of so many units that these are shared out both ways; several
+/// passes; dropout between layers.
+fn shared_out_units<E: Number>(hidden: usize) {
+    for (seed, mode) in Mode::ALL.into_iter().enumerate() {
+        for (bidirectional, layers, steps, lengths) in [
+            (false, 1, 160, None),
+            (false, 2, 70, Some(vec![70, 1, 69, 0, 40])),
+            (true, 1, 70, Some(vec![3, 70, 50])),
+        ] {
+            let batch = lengths.as_ref().map_or(1, Vec::len);
+            let (num_layers, dropout) = (layers, 0.2);
+            let config =
+                Config { num_layers, bidirectional, dropout, ..Config::new(mode, 9, hidden) };
+            let mut sample = Sample::<E>::with(config, steps, batch, seed as u64);
+            sample.lengths = lengths;
+            let run = |threads| {
+                set_num_threads(threads);
+                let again = sample.run_with(&sample.layer, &mut Saved::with_checkpoints(11));
+                (sample.run(&sample.layer), again)
+            };
+            let want = run(1);
+            for threads in [2, 3, 8] {
+                assert!(run(threads) == want, "{} with {threads} threads", sample.name);
+            }
+        }
+    }
+    set_num_threads(0);
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_gradients() {
     any_number_of_threads::<f32>();
     any_number_of_threads::<f64>();
+    shared_out_units::<f32>(265);
+    shared_out_units::<f64>(133);
 }
 
 #[test]

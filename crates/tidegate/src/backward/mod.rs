@@ -8,6 +8,7 @@
 
 mod again;
 mod dispatch;
+mod loops;
 mod products;
 mod scan;
 mod transposed;
@@ -21,6 +22,7 @@ pub(crate) use transposed::Transposed;
 
 use crate::buffer::Buffer;
 use crate::cuts::Cuts;
+use crate::exchange::Exchange;
 use crate::kernel::outer::Panels;
 use crate::rnn::Shared;
 use crate::rows::{Batch, RowsIn, RowsOut};
@@ -29,7 +31,7 @@ use crate::threads::{self, Parts};
 use crate::workspace::Task;
 use crate::{Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
-use scan::{BackCarry, BackScan};
+use scan::BackCarry;
 use transposed::Deltas;
 
 /// A backward call with everything checked, in terms of rows. All gradients are added to what is there.
@@ -61,6 +63,8 @@ pub(crate) struct BackMemory<E> {
     /// With checkpoints, what forward would have saved of the steps of a pass, one per direction.
     again: [SavedScan<E>; 2],
     tasks: Vec<BackTask<E>>,
+    /// Where threads that share out the units meet.
+    exchange: Exchange<E>,
 }
 
 /// The buffers of one thread.
@@ -96,14 +100,16 @@ impl<E: Element> Shared<E> {
         let (config, batch) = (&self.config, job.batch);
         let total = batch.rows_before(batch.steps());
         let width = config.num_directions() * config.output_size();
-        let BackMemory { deltas, projected, between, again, tasks } = memory;
+        let BackMemory { deltas, projected, between, again, tasks, exchange } = memory;
         let between = between.each_mut().map(|buffer| {
             buffer.reserve(if config.num_layers > 1 { total * width } else { 0 });
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })
         });
         // Once: the number of threads may be set to another in the middle, and every part carries its state along.
         let parts = threads::parts(batch.rows(), self.work(total) / config.num_layers);
-        let call = BackCall { shared: self, form: Deltas::of::<E>(config), job, parts, between };
+        let members = self.members_back(&batch);
+        let form = Deltas::of::<E>(config);
+        let call = BackCall { shared: self, form, job, parts, members, between };
         let lowest = call.lowest_layer();
         for layer in (lowest..config.num_layers).rev() {
             let d_input = match layer {
@@ -132,7 +138,7 @@ impl<E: Element> Shared<E> {
                     call.compute_again(&pass, again, tasks);
                 }
                 let saved = computed.then_some(&*again);
-                call.scans(&pass, saved, tasks);
+                call.scans(&pass, saved, tasks, exchange);
                 call.products(&pass, saved, d_input, tasks);
             }
             if layer > 0
@@ -152,6 +158,8 @@ struct BackCall<'a, E> {
     job: BackJob<'a, E>,
     /// The sequences of the time loops that run on different threads.
     parts: Parts,
+    /// How many threads share out the units of a time loop instead, if more than 1.
+    members: usize,
     between: [RowsOut<'a, E>; 2],
 }
 
@@ -260,74 +268,6 @@ impl<'a, E: Element> BackCall<'a, E> {
         let mut spans = memory::with_capacity(starts.len());
         spans.extend(starts.map(|start| start..(start + span).min(steps)));
         spans
-    }
-
-    /// Runs the time loops of a pass: directions and rows on different threads.
-    fn scans(
-        &self,
-        pass: &Pass<'_, E>,
-        again: Option<&[SavedScan<E>; 2]>,
-        tasks: &mut Vec<BackTask<E>>,
-    ) {
-        let (config, parts) = (&self.shared.config, self.parts);
-        let count = config.num_directions() * parts.len();
-        memory::lengthen(tasks, count);
-        threads::for_each(&mut tasks[..count], |k, task| {
-            let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
-            // SAFETY: the parts have different rows or directions.
-            unsafe { self.scan(pass, again, direction, rows, &mut task.carry) }
-        });
-    }
-
-    /// Runs the time loop of one direction for the sequences `rows`; `carry` is the same in every pass.
-    ///
-    /// # Safety
-    /// No other thread may run these rows of this direction at the same time.
-    unsafe fn scan(
-        &self,
-        pass: &Pass<'_, E>,
-        again: Option<&[SavedScan<E>; 2]>,
-        direction: usize,
-        rows: Range<usize>,
-        carry: &mut BackCarry<E>,
-    ) {
-        let Shared { config, level, directions, .. } = self.shared;
-        let (job, lanes, size) = (&self.job, E::lanes(*level), config.output_size());
-        let index = pass.layer * config.num_directions() + direction;
-        let packed = &directions[index];
-        let d_output = if pass.layer + 1 == config.num_layers {
-            job.d_output
-        } else {
-            // SAFETY: the layer above is done.
-            Some(unsafe { self.between[pass.layer % 2].reader() })
-        };
-        let weights = self.weights(index);
-        let (saved, base) = self.saved(pass, again, direction);
-        let scan = BackScan {
-            direction: packed,
-            w_hh: packed.transposed.w_hh(weights, &self.form, lanes),
-            w_hr: packed.w_hr.as_ref().map(|_| packed.transposed.w_hr(weights, lanes)),
-            form: self.form,
-            batch: job.batch,
-            reverse: direction == 1,
-            saved,
-            base,
-            d_output: d_output.map(|d_output| d_output.columns(direction * size, size)),
-            cuts: self.cuts(),
-            deltas: pass.deltas[direction],
-            d_projected: packed.w_hr.as_ref().map(|_| pass.projected[direction]),
-        };
-        if pass.is_first {
-            carry.load(packed, config.mode, index, rows.clone(), job.d_h_n, job.d_c_n);
-        }
-        let positions = self.positions(pass, direction);
-        // SAFETY: the caller's.
-        unsafe {
-            scan.run(config.mode, *level, positions, rows.clone(), carry);
-            if pass.is_last {
-                carry.add_to(packed, index, rows, &job.d_states);
-            }
-        }
     }
 
     /// Computes the products of a pass: units of the weights and rows of the input on different threads.

@@ -11,6 +11,7 @@ use super::transposed::Deltas;
 use crate::buffer::Buffer;
 use crate::cell::{Cell, List, Visitor, visit};
 use crate::cuts::Cuts;
+use crate::exchange::Member;
 use crate::kernel::pack::Packed;
 use crate::kernel::step_back::StepBack;
 use crate::kernel::sums::Sums;
@@ -46,7 +47,20 @@ pub(crate) struct BackScan<'a, E> {
     pub(crate) d_projected: Option<RowsOut<'a, E>>,
 }
 
+/// The part of a scan that a thread computes.
+#[derive(Clone)]
+pub(crate) struct Part<'a, E> {
+    /// The sequences.
+    pub(crate) rows: Range<usize>,
+    /// The blocks of units.
+    pub(crate) blocks: Range<usize>,
+    /// The member that computes them, where others compute the other blocks of the same rows at the same time.
+    pub(crate) member: Option<Member<'a, E>>,
+}
+
 /// What goes from step to step, for the rows of one scan, and what a step works in.
+///
+/// Where a scan computes some units, only these are right at the end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackCarry<E> {
     /// By the `h` that left a step, but for its output's: `[rows, h_stride]`.
@@ -112,6 +126,39 @@ impl<E: Element> BackCarry<E> {
         }
     }
 
+    /// Begins where `other` is, of `rows` rows of a cell without projection.
+    pub(crate) fn copy_from(
+        &mut self,
+        other: &Self,
+        direction: &Direction<E>,
+        mode: Mode,
+        rows: usize,
+    ) {
+        self.clear(direction, mode, rows);
+        self.take_units(other, direction, mode, rows, 0..direction.units());
+    }
+
+    /// Takes over some units of what goes from step to step, of `rows` rows of a cell without projection.
+    pub(crate) fn take_units(
+        &mut self,
+        other: &Self,
+        direction: &Direction<E>,
+        mode: Mode,
+        rows: usize,
+        units: Range<usize>,
+    ) {
+        let width = direction.units();
+        let of_h = [(&mut self.d_h, &other.d_h), (&mut self.reset_h, &other.reset_h)];
+        let of_c = [(&mut self.d_c, &other.d_c), (&mut self.reset_c, &other.reset_c)];
+        let cells = if mode.has_cell_state() { 2 } else { 0 };
+        for (to, from) in of_h.into_iter().chain(of_c.into_iter().take(cells)) {
+            for row in 0..rows {
+                let at = row * width + units.start..row * width + units.end;
+                to[at.clone()].copy_from_slice(&from[at]);
+            }
+        }
+    }
+
     /// Makes room for `rows` rows, with zeros everywhere.
     fn clear(&mut self, direction: &Direction<E>, mode: Mode, rows: usize) {
         let (stride, units) = (direction.h_stride(), direction.units());
@@ -132,20 +179,20 @@ impl<E: Element> BackCarry<E> {
 }
 
 impl<E: Element> BackScan<'_, E> {
-    /// Goes back through the steps at `positions` in the order of computation, for the sequences `rows`: from
+    /// Goes back through the steps at `positions` in the order of computation, for a `part` of the scan: from
     /// the derivatives in `carry` to those by what entered the first.
     ///
     /// # Safety
-    /// No other thread may access these rows of the derivatives at the same time.
+    /// No other thread may access this part of the derivatives at the same time.
     pub(crate) unsafe fn run(
         self,
         mode: Mode,
         level: Level,
         positions: Range<usize>,
-        rows: Range<usize>,
+        part: Part<'_, E>,
         carry: &mut BackCarry<E>,
     ) {
-        E::go_back(BackWork::Scan(ScanWork { mode, level, scan: self, positions, rows, carry }));
+        E::go_back(BackWork::Scan(ScanWork { mode, level, scan: self, positions, part, carry }));
     }
 }
 
@@ -155,7 +202,7 @@ pub(crate) struct ScanWork<'a, E> {
     level: Level,
     scan: BackScan<'a, E>,
     positions: Range<usize>,
-    rows: Range<usize>,
+    part: Part<'a, E>,
     carry: &'a mut BackCarry<E>,
 }
 
@@ -184,9 +231,9 @@ impl<E: Element, C: Cell> Kernel<E> for Loop<'_, E, C> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let ScanWork { level, scan, positions, rows, carry, .. } = self.call;
+        let ScanWork { level, scan, positions, part, carry, .. } = self.call;
         for position in positions.rev() {
-            scan.step::<S, C>(s, level, position, rows.clone(), carry);
+            scan.step::<S, C>(s, level, position, &part, carry);
         }
     }
 }
@@ -199,10 +246,11 @@ impl<E: Element> BackScan<'_, E> {
         s: S,
         level: Level,
         position: usize,
-        all: Range<usize>,
+        part: &Part<'_, E>,
         carry: &mut BackCarry<E>,
     ) {
         let t = if self.reverse { self.batch.steps() - 1 - position } else { position };
+        let all = &part.rows;
         let rows = self.batch.rows_at(t).clamp(all.start, all.end) - all.start;
         if rows == 0 {
             return;
@@ -222,9 +270,7 @@ impl<E: Element> BackScan<'_, E> {
             E::sums(level, sums);
         }
         let first = self.batch.rows_before(t) + all.start - self.base;
-        let place = self.deltas.place(t, all.start);
-        // SAFETY: the rows of a step lie one after the other; these are this scan's.
-        let deltas = unsafe { core::slice::from_raw_parts_mut(place, rows * self.form.stride) };
+        let deltas = self.deltas.place(t, all.start);
         let step = StepBack {
             saved: &self.saved.gates[first * units * <C::Saved<()> as List<()>>::LEN..],
             h: &self.saved.h[first * stride..],
@@ -233,15 +279,24 @@ impl<E: Element> BackScan<'_, E> {
             d_h: if self.w_hr.is_some() { &carry.unprojected } else { &carry.total },
             d_c: &mut carry.d_c,
             direct: &mut carry.direct,
-            deltas: &mut *deltas,
+            deltas,
             stride: self.form.stride,
             rows,
             units: self.form.units,
+            blocks: part.blocks.clone(),
         };
-        step.run::<S, C>(s);
+        // SAFETY: the rows of a step lie one after the other; this part of them is this scan's.
+        unsafe { step.run::<S, C>(s) }
+        if let Some(member) = part.member {
+            member.meet();
+        }
+        // SAFETY: all units of these rows have been computed, and nobody writes them again.
+        let deltas = unsafe { core::slice::from_raw_parts(deltas, rows * self.form.stride) };
         let (w_hh, zeros) = self.w_hh;
         let x = &deltas[self.form.recurrent.first * self.form.units..];
-        let (out, blocks) = (&mut carry.d_h[..], 0..w_hh.blocks);
+        // Those of `W_hh^T` are of the units of `h`: without projection those of the gates.
+        let blocks = if self.w_hr.is_some() { 0..w_hh.blocks } else { part.blocks.clone() };
+        let out = &mut carry.d_h[..];
         let x_stride = self.form.stride;
         E::sums(level, Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks });
         if C::DIRECT {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use crate::buffer::Buffer;
 use crate::cell::{Window, windows};
 use crate::kernel::pack::Packed;
+use crate::weights::Repack;
 use crate::{Config, Element, Tensor};
 
 /// Bytes of a cache line.
@@ -60,18 +61,18 @@ impl<E: Element> Transposed<E> {
         self.w_hr.get_or_init(|| Source::w_hr(parameters).pack(lanes))
     }
 
-    /// Packs other parameters of the same shapes, of those that are there.
-    pub(crate) fn set(&mut self, config: &Config, parameters: &[Tensor<E>]) {
+    /// What is to be done to pack other parameters of the same shapes, of those that are there.
+    pub(crate) fn set<'a>(
+        &'a mut self,
+        config: &Config,
+        parameters: &'a [Tensor<E>],
+    ) -> impl Iterator<Item = Repack<'a>> + use<'a, E> {
         let form = Deltas::of::<E>(config);
-        if let Some((packed, _)) = self.w_ih.get_mut() {
-            Source::w_ih(parameters, &form).write(packed);
-        }
-        if let Some((packed, _)) = self.w_hh.get_mut() {
-            Source::w_hh(parameters, &form).write(packed);
-        }
-        if let Some((packed, _)) = self.w_hr.get_mut() {
-            Source::w_hr(parameters).write(packed);
-        }
+        let w_ih = self.w_ih.get_mut().map(|to| (to, Source::w_ih(parameters, &form)));
+        let w_hh = self.w_hh.get_mut().map(|to| (to, Source::w_hh(parameters, &form)));
+        let w_hr = self.w_hr.get_mut().map(|to| (to, Source::w_hr(parameters)));
+        let there = [w_ih, w_hh, w_hr].into_iter().flatten();
+        there.map(|((packed, _), from)| Box::new(move || from.write(packed)) as Repack<'a>)
     }
 }
 

@@ -2,6 +2,8 @@
 //! gates' sums.
 #![allow(unsafe_code, reason = "bounds are checked once per call, not once per vector")]
 
+use core::ops::Range;
+
 use tidegate_simd::{Element, Simd};
 
 use crate::cell::{Cell, List};
@@ -23,22 +25,27 @@ pub(crate) struct StepBack<'a, E> {
     /// By `h` apart from what comes through the gates, `[rows, blocks * lanes]`; empty if nothing.
     pub(crate) direct: &'a mut [E],
     /// By the gates' sums, `[rows, stride]`: all units of a value, then those of the next.
-    pub(crate) deltas: &'a mut [E],
+    pub(crate) deltas: *mut E,
     /// Elements from one row of `deltas` to the next.
     pub(crate) stride: usize,
     /// Number of rows.
     pub(crate) rows: usize,
     /// Number of hidden units.
     pub(crate) units: usize,
+    /// The blocks of them to compute.
+    pub(crate) blocks: Range<usize>,
 }
 
 impl<E: Element> StepBack<'_, E> {
     /// Runs the step with cell `C`.
+    ///
+    /// # Safety
+    /// All rows of `deltas` must be writable, and nobody else may access these blocks of them at the same time.
     #[inline(always)]
-    pub(crate) fn run<S: Simd<E>, C: Cell>(self, s: S) {
+    pub(crate) unsafe fn run<S: Simd<E>, C: Cell>(self, s: S) {
         let (lanes, rows) = (S::LANES, self.rows);
-        let blocks = self.units.div_ceil(lanes);
-        let width = blocks * lanes;
+        let width = self.units.next_multiple_of(lanes);
+        assert!(self.blocks.end * lanes <= width);
         let values = <C::Saved<S::V> as List<S::V>>::LEN;
         let deltas = <C::Deltas<S::V> as List<S::V>>::LEN;
         let has_c = <C::State<S::V> as List<S::V>>::LEN > 1;
@@ -47,15 +54,15 @@ impl<E: Element> StepBack<'_, E> {
         assert!(!has_c || self.c.len().min(self.d_c.len()) >= rows * width);
         assert!(self.d_h.len() >= rows * width);
         assert!(!C::DIRECT || self.direct.len() >= rows * width);
-        assert!(self.stride >= deltas * self.units && self.deltas.len() >= rows * self.stride);
+        assert!(self.stride >= deltas * self.units);
         for row in 0..rows {
-            for block in 0..blocks {
+            for block in self.blocks.clone() {
                 let (unit, zero) = (block * lanes, s.splat(E::ZERO));
                 let at = row * width + unit;
                 let mut saved = C::Saved::<S::V>::all(zero);
                 let mut state = C::State::<S::V>::all(zero);
                 let mut next = C::State::<S::V>::all(zero);
-                // SAFETY: the slices were just compared with the rows and blocks.
+                // SAFETY: the slices were just compared with the rows and blocks; the caller vouches for the deltas.
                 unsafe {
                     for value in 0..values {
                         let from = self.saved.as_ptr().add(at * values + value * lanes);
@@ -80,7 +87,7 @@ impl<E: Element> StepBack<'_, E> {
                     let lanes_left = self.units - unit;
                     for value in 0..deltas {
                         let at = row * self.stride + value * self.units + unit;
-                        let to = self.deltas.as_mut_ptr().add(at);
+                        let to = self.deltas.add(at);
                         if lanes_left >= lanes {
                             s.store(d_sums.as_ref()[value], to);
                         } else {
