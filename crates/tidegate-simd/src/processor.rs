@@ -40,32 +40,31 @@ pub fn prefetch() -> Prefetch {
     })
 }
 
-/// Multiply-adds that a core could do in the time that two cores take to meet after a step, about: those of a step below
-/// which sharing it out costs more than it saves.
+/// Multiply-adds of a step below which sharing it out between two threads, which meet after it, costs more than it saves.
 ///
-/// On a Zen 5 two threads take 0.89 of the time of one at 12,000 and 0.69 at 16,000. On Intel's servers, whose cores
-/// see each other's writes after 120 ns (Granite Rapids), it is 1.2 to 1.4 times as long at 12,000 to 16,000 and 0.8 at
-/// 45,000.
+/// Time of two threads / one: on a Zen 5 0.89 at 12,000 and 0.69 at 16,000; on Granite Rapids, where a core sees what another
+/// wrote after 120 ns, 1.2 to 1.4 at 12,000 to 16,000 and 0.8 at 45,000. The figure for Intel is a guess between these, and
+/// all of Intel's are taken to be like this one.
 pub fn meeting() -> usize {
     static MEETING: OnceLock<usize> = OnceLock::new();
     *MEETING.get_or_init(|| if &processor().0 == b"GenuineIntel" { 24_000 } else { 10_000 })
 }
 
-/// Which weights that are read again in every step threads had better share out, each reading a part of them for all rows,
-/// than read whole, each for a part of the rows: those that wait longer for the weights than the rows take.
+/// When threads had better each read a part of the recurrent weights for all rows than all weights for a part of the rows.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub struct Sharing {
-    /// Weights of more bytes: those that the level-2 cache does not hold.
+    /// With weights of more bytes: those that the level-2 cache does not hold.
     pub bytes: usize,
-    /// For at most so many rows of a thread.
+    /// With at most so many rows for each thread.
     pub rows: usize,
 }
 
-/// What is worth sharing out on this processor, as far as its level-3 cache holds it.
+/// What is worth sharing out on this processor.
 ///
-/// Intel's servers get 8 bytes a cycle from it (Granite Rapids). Two threads, shared out / read whole: LSTM of 512 units
-/// (4 MB) 0.55 with 4 rows, 0.74 with 8, 0.86 with 16, 0.98 with 32, 1.01 with 40; of 1024 units 0.82 with 16; of 320
-/// (1.6 MB) 0.94 with 16; of 256 (1 MB) 1.03. A Zen 4 gets 30 bytes a cycle and gains nothing.
+/// Intel's servers get 8 bytes a cycle from their level-3 cache (Granite Rapids, with 2 MB of level 2). Two threads, weights
+/// shared out / rows shared out: LSTM of 512 units (4 MB) 0.55 with 4 rows in all, 0.74 with 8, 0.86 with 16, 0.98 with 32,
+/// 1.01 with 40; of 1024 units 0.82 with 16, 0.94 with 32; of 320 (1.6 MB) 0.94 with 16; of 256 (1 MB) 1.03. All of Intel's
+/// are taken to be like this one. A Zen 4 gets 30 bytes a cycle and gains nothing.
 pub fn sharing() -> Sharing {
     static SHARING: OnceLock<Sharing> = OnceLock::new();
     *SHARING.get_or_init(|| match &processor().0 {

@@ -1,5 +1,5 @@
-//! What the threads that share out one batch tell one another: `h` after every step if they share out its units, how far
-//! they are if each runs a layer.
+//! What the threads that share out one batch tell one another: `h` after every step if they share out its units, on the
+//! way back only that a step's derivatives are there, and how far they are if each runs a layer.
 #![allow(unsafe_code, reason = "a buffer that several threads read and write by turns")]
 
 use core::cell::UnsafeCell;

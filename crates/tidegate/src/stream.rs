@@ -79,9 +79,9 @@ impl<E: Element> Stream<E> {
     /// machine offers. The results have the same bits with any number.
     ///
     /// A new stream has one: it runs on the calling thread, locks nothing and makes no system call.
-    /// More are used where a step is long enough (an LSTM of about 200 units; a shorter one is left to one), and pay where
-    /// steps follow one another closely: a helper that has had nothing to do for a while must be woken
-    /// first. They are not used with a projection.
+    /// More are used where a step is long enough (an LSTM of about 200 units); shorter steps, and those with a projection,
+    /// are left to one, whatever is set. They pay where steps follow one another closely: a helper that has had nothing to
+    /// do for a while must be woken first.
     ///
     /// # Panics
     /// If there is no memory for their states.

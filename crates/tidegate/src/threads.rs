@@ -79,20 +79,21 @@ pub(crate) fn parts(rows: usize, work: usize) -> Parts {
 
 /// Calls `f` with every item and its index, shared out among the team.
 pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+    for_each_among(num_threads(), items, f);
+}
+
+/// As [`for_each`], among as many threads as are worth using for `work` multiply-adds in all.
+pub(crate) fn for_each_worth<T: Send>(items: &mut [T], work: usize, f: impl Fn(&mut T) + Sync) {
+    for_each_among(parts(items.len(), work).len(), items, |_, item| f(item));
+}
+
+fn for_each_among<T: Send>(threads: usize, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
     let count = items.len();
     let items = Items(items.as_mut_ptr());
-    team::run(num_threads(), count, &|k| {
+    team::run(threads, count, &|k| {
         // SAFETY: `k < count`, and the team calls with every number once.
         f(k, unsafe { items.get(k) });
     });
-}
-
-/// Calls `f` with every item, shared out among the team if that is worth it for `work` multiply-adds in all.
-pub(crate) fn for_each_if_worth<T: Send>(items: &mut [T], work: usize, f: impl Fn(&mut T) + Sync) {
-    match parts(items.len(), work).len() {
-        1 => items.iter_mut().for_each(f),
-        _ => for_each(items, |_, item| f(item)),
-    }
 }
 
 /// How many calls of [`together`] in a row have missed a thread.

@@ -10,23 +10,24 @@ use crate::plan::Plan;
 use crate::rnn::Shared;
 use crate::rows::Batch;
 use crate::saved::SavedScan;
+use crate::threads::Parts;
 use crate::weights::Direction;
 use crate::{Element, memory, threads};
 
-/// Blocks of units of a thread that shares them out at least. Measured on Granite Rapids with two threads, units / sequences:
-/// 1.08 and 1.09 with 4 blocks each (ragged batches of 128 units), 0.86 and 0.97 with 8 (one sequence of 256 units, and
-/// ragged batches), 0.9 with 16 (512 units, 16 sequences).
+/// Fewest blocks of units of a thread. Measured on Granite Rapids with two threads, units / sequences: 1.08 and 1.09 with 4
+/// blocks each (ragged batches of 128 units), 0.86 and 0.97 with 8 (one sequence of 256 units, and ragged batches), 0.9 with
+/// 16 (512 units, 16 sequences).
 const LEAST_BLOCKS: usize = if cfg!(miri) { 1 } else { 8 };
 
 impl<E: Element> Shared<E> {
-    /// How many threads share out the units of the time loops, where that is better than their sequences; else 1.
-    pub(super) fn members_back(&self, batch: &Batch<'_>) -> usize {
-        let blocks =
-            self.directions.iter().map(|direction| direction.w_hh.blocks).min().unwrap_or(0);
-        match self.plan(batch, true) {
-            Plan::Units(members) if blocks >= members * LEAST_BLOCKS => members,
-            _ => 1,
-        }
+    /// How many threads share out the units of the time loops, where that is better than the sequences in `parts`; else 1.
+    pub(super) fn members_back(&self, batch: &Batch<'_>, parts: Parts) -> usize {
+        let Plan::Units(members) = self.plan(batch, true) else { return 1 };
+        let blocks = self.directions.iter().map(|direction| direction.w_hh.blocks).min();
+        let work = self.work(batch.rows_before(batch.steps())) / self.config.num_layers;
+        let most = (blocks.unwrap_or(0) / LEAST_BLOCKS).min(threads::parts(members, work).len());
+        let members = members.min(most);
+        if members > 1 && members >= parts.len() { members } else { 1 }
     }
 }
 
@@ -83,10 +84,10 @@ impl<'a, E: Element> BackCall<'a, E> {
             }
         }
         exchange.prepare(members, 0);
-        let steps = pass.steps[direction].clone();
-        let batch = &self.job.batch;
-        let work = self.shared.work(batch.rows_before(steps.end) - batch.rows_before(steps.start));
-        let met = threads::together(tasks, work / self.shared.config.num_layers, |k, task| {
+        let (steps, batch) = (&pass.steps[direction], &self.job.batch);
+        let rows_of_steps = batch.rows_before(steps.end) - batch.rows_before(steps.start);
+        let work = rows_of_steps.saturating_mul(packed.w_hh.len());
+        let met = threads::together(tasks, work, |k, task| {
             // SAFETY: each `k` below `members` is called once, all at the same time.
             let member = unsafe { exchange.member(k, members) };
             let _watch = Watch(member);
@@ -152,8 +153,7 @@ impl<'a, E: Element> BackCall<'a, E> {
     /// Runs a part of the time loop of one direction.
     ///
     /// # Safety
-    /// No other thread may run any of it at the same time, and those that run other units of the same rows must be all
-    /// the members that the part's is one of.
+    /// As [`BackScan::run`].
     unsafe fn scan(
         &self,
         pass: &Pass<'_, E>,

@@ -107,7 +107,7 @@ impl<E: Element> Shared<E> {
         });
         // Once: the number of threads may be set to another in the middle, and every part carries its state along.
         let parts = threads::parts(batch.rows(), self.work(total) / config.num_layers);
-        let members = self.members_back(&batch);
+        let members = self.members_back(&batch, parts);
         let form = Deltas::of::<E>(config);
         let call = BackCall { shared: self, form, job, parts, members, between };
         let lowest = call.lowest_layer();

@@ -1,5 +1,5 @@
 //! One layer in one direction, from its last computed step back to its first.
-#![allow(unsafe_code, reason = "rows of derivatives are shared out among threads")]
+#![allow(unsafe_code, reason = "rows and units of derivatives are shared out among threads")]
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -48,7 +48,6 @@ pub(crate) struct BackScan<'a, E> {
 }
 
 /// The part of a scan that a thread computes.
-#[derive(Clone)]
 pub(crate) struct Part<'a, E> {
     /// The sequences.
     pub(crate) rows: Range<usize>,
@@ -60,7 +59,7 @@ pub(crate) struct Part<'a, E> {
 
 /// What goes from step to step, for the rows of one scan, and what a step works in.
 ///
-/// Where a scan computes some units, only these are right at the end.
+/// After a scan of some of the units only these are right.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackCarry<E> {
     /// By the `h` that left a step, but for its output's: `[rows, h_stride]`.
@@ -183,7 +182,8 @@ impl<E: Element> BackScan<'_, E> {
     /// the derivatives in `carry` to those by what entered the first.
     ///
     /// # Safety
-    /// No other thread may access this part of the derivatives at the same time.
+    /// No other thread may access these rows of the derivatives at the same time, but for the other members of a part that
+    /// has one: all of them must run at once, on the same positions and rows, and their blocks must be all blocks, each once.
     pub(crate) unsafe fn run(
         self,
         mode: Mode,
@@ -192,6 +192,7 @@ impl<E: Element> BackScan<'_, E> {
         part: Part<'_, E>,
         carry: &mut BackCarry<E>,
     ) {
+        assert!(part.member.is_none() || self.w_hr.is_none());
         E::go_back(BackWork::Scan(ScanWork { mode, level, scan: self, positions, part, carry }));
     }
 }

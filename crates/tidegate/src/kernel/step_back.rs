@@ -40,7 +40,8 @@ impl<E: Element> StepBack<'_, E> {
     /// Runs the step with cell `C`.
     ///
     /// # Safety
-    /// All rows of `deltas` must be writable, and nobody else may access these blocks of them at the same time.
+    /// `rows` rows of `deltas`, `stride` apart, must be writable, and nobody else may access these blocks of them at the same
+    /// time.
     #[inline(always)]
     pub(crate) unsafe fn run<S: Simd<E>, C: Cell>(self, s: S) {
         let (lanes, rows) = (S::LANES, self.rows);
