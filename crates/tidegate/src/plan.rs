@@ -1,6 +1,6 @@
 //! How a call is shared out among threads.
 
-use tidegate_simd::{Sharing, meeting, sharing};
+use tidegate_simd::{meeting, sharing};
 
 use crate::Element;
 use crate::pace;
@@ -21,11 +21,6 @@ fn worth_meeting() -> usize {
 fn meeting_takes() -> usize {
     if cfg!(miri) { 1_000_000 } else { meeting() }
 }
-
-/// Bytes of recurrent weights from which on threads that each read all of them for their rows are slower than threads
-/// that each read a part of them for all rows: those that no level-3 cache holds. Measured on a Zen 4 with 32 MB of it
-/// and weights in huge pages, units / rows: 1.1 at 16 MB, 1.0 at 12 and 28 MB, 0.6 to 0.9 at 38 MB, 0.95 at 67 MB.
-const LARGE_WEIGHTS: usize = 32 << 20;
 
 /// What each thread of a call does.
 #[derive(Copy, Clone, Debug)]
@@ -95,11 +90,11 @@ impl<E: Element> Shared<E> {
     }
 
     /// Whether sharing out units is better than sharing out rows among `threads` even where there are rows enough:
-    /// weights are large, or rows end one after the other and would leave threads idle.
+    /// weights are far, or rows end one after the other and would leave threads idle.
     fn prefers_units(&self, batch: &Batch<'_>, threads: usize) -> bool {
         let rows = batch.rows().div_ceil(threads);
-        let large = |d: &Direction<E>| are_large(d.w_hh.bytes(), rows, sharing());
-        matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(large)
+        let far = |d: &Direction<E>| sharing().pays(d.w_hh.bytes(), rows);
+        matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(far)
     }
 
     /// The number of layers if a thread for each is better than `units` threads that share out the units; else 1.
@@ -119,11 +114,6 @@ impl<E: Element> Shared<E> {
             if units > 1 { (all / units).saturating_add(layers * meeting_takes()) } else { all };
         if by_layers < by_units { layers } else { 1 }
     }
-}
-
-/// Whether recurrent weights of so many bytes are too large to be read by every thread for its `rows`.
-fn are_large(bytes: usize, rows: usize, sharing: Sharing) -> bool {
-    bytes > LARGE_WEIGHTS || bytes > sharing.bytes && rows <= sharing.rows
 }
 
 #[cfg(test)]
@@ -160,14 +150,5 @@ mod tests {
         assert_eq!(step(512), "Units(2)");
         assert_eq!(step(256), "Rows(Parts { rows: 1, parts: 1 })");
         set_num_threads(0);
-    }
-
-    #[test]
-    fn weights_are_large_for_few_rows_or_for_any() {
-        let sharing = Sharing { bytes: 2 << 20, rows: 16 };
-        assert!(!are_large(2 << 20, 1, sharing));
-        assert!(are_large(4 << 20, 16, sharing));
-        assert!(!are_large(4 << 20, 17, sharing));
-        assert!(are_large(LARGE_WEIGHTS + 1, 1000, sharing));
     }
 }

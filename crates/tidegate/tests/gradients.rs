@@ -6,7 +6,7 @@ use common::Number;
 use common::sample::Sample;
 use tidegate::{
     Config, Error, Generator, GradientsMut, Level, Mode, Options, Resets, RnnBase, Saved, State,
-    Tensor, Upstream, View, Workspace, pack_padded_sequence, set_num_threads,
+    Tensor, Upstream, View, Workspace, pack_padded_sequence,
 };
 use tidegate_testing::close::assert_same_bits;
 use tidegate_testing::random::Random;
@@ -66,64 +66,6 @@ fn training_and_inference_give_the_same_output() {
         let want = sample.layer.forward_with(&sample.x, sample.options(&mut generator)).unwrap();
         assert_eq!(sample.run(&sample.layer).0, want, "{}", sample.name);
     }
-}
-
-fn any_number_of_threads<E: Number>() {
-    for (seed, mode) in Mode::ALL.into_iter().enumerate() {
-        for (bidirectional, steps, batch) in [(false, 40, 9), (true, 40, 1), (true, 30, 7)] {
-            let config =
-                Config { num_layers: 2, bidirectional, dropout: 0.2, ..Config::new(mode, 65, 130) };
-            let sample = Sample::<E>::with(config, steps, batch, seed as u64);
-            set_num_threads(1);
-            let want = sample.run(&sample.layer);
-            for threads in [2, 3, 8] {
-                set_num_threads(threads);
-                let got = sample.run(&sample.layer);
-                assert!(got == want, "{} with {threads} threads", sample.name);
-            }
-        }
-    }
-    set_num_threads(0);
-}
-
-/// Sequences too few for the threads or of different lengths, of so many units that these are shared out both ways; several
-/// passes; dropout between layers.
-fn shared_out_units<E: Number>(hidden: usize) {
-    for (seed, mode) in Mode::ALL.into_iter().enumerate() {
-        for (bidirectional, layers, steps, lengths) in [
-            (false, 1, 160, None),
-            (false, 2, 70, Some(vec![70, 1, 69, 0, 40])),
-            (true, 1, 70, Some(vec![3, 70, 50])),
-        ] {
-            let batch = lengths.as_ref().map_or(1, Vec::len);
-            let (num_layers, dropout) = (layers, 0.2);
-            let config =
-                Config { num_layers, bidirectional, dropout, ..Config::new(mode, 9, hidden) };
-            let mut sample = Sample::<E>::with(config, steps, batch, seed as u64);
-            if layers == 2 {
-                sample.resets = Some((0..steps * batch).map(|k| k % 7 == 3).collect());
-            }
-            sample.lengths = lengths;
-            let run = |threads| {
-                set_num_threads(threads);
-                let again = sample.run_with(&sample.layer, &mut Saved::with_checkpoints(11));
-                (sample.run(&sample.layer), again)
-            };
-            let want = run(1);
-            for threads in [2, 3, 8] {
-                assert!(run(threads) == want, "{} with {threads} threads", sample.name);
-            }
-        }
-    }
-    set_num_threads(0);
-}
-
-#[test]
-fn any_number_of_threads_gives_the_same_gradients() {
-    any_number_of_threads::<f32>();
-    any_number_of_threads::<f64>();
-    shared_out_units::<f32>(393);
-    shared_out_units::<f64>(201);
 }
 
 #[test]
@@ -261,34 +203,6 @@ fn chunks_give_the_gradients_of_the_whole() {
             }
         }
     }
-}
-
-/// The number of threads may be set at any moment.
-#[test]
-fn the_number_of_threads_may_change_during_a_call() {
-    let config = Config::new(Mode::Lstm, 16, 64);
-    let mut sample = Sample::<f32>::with(config, 60, 64, 1);
-    (sample.lengths, sample.resets, sample.trains) = (None, None, false);
-    let want = sample.run(&sample.layer);
-    let ends = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for threads in (1..9).cycle() {
-                if ends.load(std::sync::atomic::Ordering::Relaxed) {
-                    return;
-                }
-                tidegate::set_num_threads(threads);
-                std::thread::yield_now();
-            }
-        });
-        let same = (0..40).all(|_| {
-            sample.run(&sample.layer) == want
-                && sample.run_with(&sample.layer, &mut Saved::with_checkpoints(9)) == want
-        });
-        ends.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(same);
-    });
-    tidegate::set_num_threads(0);
 }
 
 /// Computing steps again gives the same bits, and takes less memory.
