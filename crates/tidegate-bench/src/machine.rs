@@ -158,7 +158,7 @@ impl Kernel<f32> for Read<'_> {
     }
 }
 
-/// Sigmoids in place: an exponential of six coefficients, a scaling by a power of two and a
+/// Sigmoids in place: an exponential of five coefficients, a scaling by a power of two and a
 /// division.
 struct Squash<'a> {
     data: &'a mut [f32],
@@ -185,20 +185,20 @@ impl Kernel<f32> for Squash<'_> {
 /// The operations that a sigmoid cannot do without, without care for its last bits.
 #[inline(always)]
 fn sigmoid<S: Simd<f32>>(s: S, x: S::V) -> S::V {
-    let one = s.splat(1.0);
-    // Of -x, whose sign the multiply-adds take care of.
-    let x = s.max(s.splat(-f32::EXP_HIGH), s.min(s.splat(f32::EXP_LOW), x));
-    let t = s.neg_mul_add(x, s.splat(f32::LOG2_E), s.splat(f32::ROUNDER));
+    let x = s.max(s.splat(-f32::SIGMOID_LOW), s.min(s.splat(f32::SIGMOID_HIGH), x));
+    let t = s.mul_add(x, s.splat(f32::LOG2_E), s.splat(f32::ROUNDER));
     let n = s.sub(t, s.splat(f32::ROUNDER));
-    let r = s.mul_add(n, s.splat(f32::LN2_HIGH), x);
-    let r = s.mul_add(n, s.splat(f32::LN2_LOW), r);
+    // Of -r, whose sign the multiply-adds take care of.
+    let r = s.neg_mul_add(n, s.splat(f32::LN2_HIGH), x);
+    let r = s.neg_mul_add(n, s.splat(f32::LN2_LOW), r);
     let mut q = s.splat(0.0);
     for (k, &coefficient) in f32::EXP_TAIL.iter().enumerate().rev() {
-        q = s.mul_add(q, r, s.splat(if k % 2 == 0 { coefficient } else { -coefficient }));
+        let signed = s.splat(if k % 2 == 0 { coefficient } else { -coefficient });
+        q = if k + 1 == f32::EXP_TAIL.len() { signed } else { s.mul_add(q, r, signed) };
     }
-    let q = s.neg_mul_add(s.mul(q, r), r, r);
-    let power = s.scale_rounded(one, t);
-    s.div(one, s.neg_mul_add(power, q, s.add(power, one)))
+    let p = s.neg_mul_add(s.mul(q, r), r, r);
+    let power = s.scale_rounded(s.splat(1.0), t);
+    s.div(power, s.sub(s.add(power, s.splat(1.0)), p))
 }
 
 /// The sum of all lanes of all vectors, so that none of them can be left out.

@@ -31,17 +31,20 @@ pub trait Element:
     const ROUNDER: Self;
     /// `1 / ln 2`.
     const LOG2_E: Self;
+    /// `ln 2`.
+    const LN2: Self;
     /// The leading bits of `ln 2`, few enough that a product with any exponent is exact.
     const LN2_HIGH: Self;
     /// `ln 2 - LN2_HIGH`.
     const LN2_LOW: Self;
-    /// Coefficients of a polynomial in `r`, lowest power first, an even number of them, for
-    /// `(e^r - 1 - r) / r^2` on `|r| <= ln(2) / 2`. Printed by `fixtures/minimax.py`.
+    /// Coefficients of a polynomial in `r`, lowest power first, for `(e^r - 1 - r) / r^2` on `|r| <= ln(2) / 2`. Printed by
+    /// `fixtures/minimax.py`.
     const EXP_TAIL: &'static [Self];
-    /// `e^-EXP_LOW` is the smallest power of `e` to compute: normal, and nothing beside one.
-    const EXP_LOW: Self;
-    /// `e^EXP_HIGH` is the largest power of `e` to compute: it overflows to infinity.
-    const EXP_HIGH: Self;
+    /// `sigmoid` of minus this is taken to be zero: it is less than the smallest normal number, and the power of two next to
+    /// it is the largest that is no normal number.
+    const SIGMOID_LOW: Self;
+    /// `sigmoid` of this rounds to one.
+    const SIGMOID_HIGH: Self;
     /// `tanh` of this rounds to one.
     const TANH_HIGH: Self;
     /// Where `tanh` is about one half: the way to compute it changes there.
@@ -116,12 +119,13 @@ element!(f32, "torch.float32", run_f32, compiled_f32, lanes_f32, low_lanes_f32, 
     const BF16_WEIGHTS: bool = true;
     const ROUNDER: f32 = 12_582_912.0;
     const LOG2_E: f32 = core::f32::consts::LOG2_E;
+    const LN2: f32 = core::f32::consts::LN_2;
     const LN2_HIGH: f32 = 0.693_145_75;
     const LN2_LOW: f32 = 1.428_606_8e-6;
     const EXP_TAIL: &'static [f32] =
-        &[0.5, 0.166_666_67, 0.041_666_465, 0.008_333_311, 0.001_393_366_3, 0.000_198_910_05];
-    const EXP_LOW: f32 = 87.0;
-    const EXP_HIGH: f32 = 89.0;
+        &[0.499_999_98, 0.166_665_44, 0.041_667_2, 0.008_366_53, 0.001_388_251_5];
+    const SIGMOID_LOW: f32 = 88.0;
+    const SIGMOID_HIGH: f32 = 30.0;
     const TANH_HIGH: f32 = 10.0;
     const TANH_HALF: f32 = 0.55;
 });
@@ -130,24 +134,23 @@ element!(f64, "torch.float64", run_f64, compiled_f64, lanes_f64, low_lanes_f64, 
     const BF16_WEIGHTS: bool = false;
     const ROUNDER: f64 = 6_755_399_441_055_744.0;
     const LOG2_E: f64 = core::f64::consts::LOG2_E;
+    const LN2: f64 = core::f64::consts::LN_2;
     const LN2_HIGH: f64 = 0.693_147_180_559_890_3;
     const LN2_LOW: f64 = 5.497_923_018_708_371e-14;
     const EXP_TAIL: &'static [f64] = &[
-        0.5,
-        0.166_666_666_666_666_67,
-        0.041_666_666_666_666_68,
-        0.008_333_333_333_333_334,
-        0.001_388_888_888_887_906_3,
-        0.000_198_412_698_412_632_92,
-        0.000_024_801_587_336_472_404,
-        2.755_731_924_723_883_7e-6,
-        2.755_726_324_680_897e-7,
-        2.505_207_107_277_858e-8,
-        2.091_814_967_780_597_4e-9,
-        1.608_663_591_513_152_6e-10,
+        0.500_000_000_000_000_5,
+        0.166_666_666_666_665_9,
+        0.041_666_666_666_576_65,
+        0.008_333_333_333_389_637,
+        0.001_388_888_893_160_171_6,
+        0.000_198_412_697_188_561_22,
+        0.000_024_801_505_226_352_36,
+        2.755_740_763_352_459e-6,
+        2.762_605_781_147_48e-7,
+        2.505_376_324_557_253_5e-8,
     ];
-    const EXP_LOW: f64 = 708.0;
-    const EXP_HIGH: f64 = 710.0;
+    const SIGMOID_LOW: f64 = 709.0;
+    const SIGMOID_HIGH: f64 = 60.0;
     const TANH_HIGH: f64 = 22.0;
     const TANH_HALF: f64 = 0.55;
 });

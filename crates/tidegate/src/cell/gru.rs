@@ -8,7 +8,7 @@ use crate::kernel::math::{sigmoid, tanh};
 ///
 /// ```text
 /// r = σ(h_r)    z = σ(h_z)    n = tanh(x_n + r h_n)
-/// h' = (1 - z) n + z h = n + z (h - n)
+/// h' = (1 - z) n + z h
 /// ```
 ///
 /// Backward, with `d` for the derivative of the loss by what follows it; the two halves of the sum of `n`
@@ -44,7 +44,9 @@ impl Cell for Gru {
         let (r, h_z) = s.beside(sigmoid(s, h[0]), h[1]);
         let n = tanh(s, s.mul_add(r, h[2], x[2]));
         let z = sigmoid(s, h_z);
-        ([s.mul_add(z, s.sub(h_prev, n), n)], [r, z, n, h[2]])
+        // One operation after n, which is waited for.
+        let next = s.mul_add(s.sub(s.splat(E::ONE), z), n, s.mul(z, h_prev));
+        ([next], [r, z, n, h[2]])
     }
 
     #[inline(always)]

@@ -5,13 +5,13 @@
 
 use tidegate_simd::{Element, Simd};
 
-/// `e^-x = 2^n (1 - p)` with `n` whole and `|p| < 0.42`, where `p = r - tail r^2`.
+/// `e^-x = (1 - p) / 2^n` with `n` whole and `|p| < 0.42`, where `p = r - tail r^2`.
 ///
 /// The chain of operations that leads to `tail` is the longest, so what can be done beside it is left to the caller.
 struct Parts<V> {
-    /// `ROUNDER + n`.
-    t: V,
-    /// `n ln 2 + x`.
+    /// `2^n`.
+    scale: V,
+    /// `x - n ln 2`.
     r: V,
     /// Its square.
     r2: V,
@@ -21,72 +21,78 @@ struct Parts<V> {
 
 /// The parts of `e^-x`, or of `e^-2x` if `TWICE`; `p` is precise relative to itself.
 ///
-/// That `x` or `2 x` must lie in `[-EXP_HIGH, EXP_LOW]` or be a NaN, which makes `r` a NaN.
+/// `x` must lie in `[-SIGMOID_LOW, SIGMOID_HIGH]`; if `TWICE`, in `[0, TANH_HIGH]`: `n ln 2` is rounded then, which matters
+/// only to a large `n`. Or it is a NaN, which makes `r` one.
 #[inline(always)]
 fn exp_parts<E: Element, S: Simd<E>, const TWICE: bool>(s: S, x: S::V) -> Parts<S::V> {
     let log2_e = if TWICE { E::LOG2_E + E::LOG2_E } else { E::LOG2_E };
-    // -x = n ln 2 - r with n whole: n sits in the low bits of t.
-    let t = s.neg_mul_add(x, s.splat(log2_e), s.splat(E::ROUNDER));
-    let x = if TWICE { s.add(x, x) } else { x };
+    // n sits in the low bits of t.
+    let t = s.mul_add(x, s.splat(log2_e), s.splat(E::ROUNDER));
     let n = s.sub(t, s.splat(E::ROUNDER));
-    let r = s.mul_add(n, s.splat(E::LN2_HIGH), x);
-    let r = s.mul_add(n, s.splat(E::LN2_LOW), r);
-    // Pairs of coefficients, then Horner in r^2: half the depth of Horner in r.
+    let r = match TWICE {
+        true => s.neg_mul_add(n, s.splat(E::LN2), s.add(x, x)),
+        false => {
+            let r = s.neg_mul_add(n, s.splat(E::LN2_HIGH), x);
+            s.neg_mul_add(n, s.splat(E::LN2_LOW), r)
+        }
+    };
     let r2 = s.mul(r, r);
-    let pairs = E::EXP_TAIL.len() / 2;
-    let mut tail = pair::<E, S>(s, pairs - 1, r);
-    let mut k = pairs - 1;
+    let tail = tail::<E, S>(s, r, r2);
+    Parts { scale: s.scale_rounded(s.splat(E::ONE), t), r, r2, tail }
+}
+
+/// The polynomial in `-r`: pairs of coefficients, then Horner in `r^2`, which is half as deep as Horner in `r`.
+#[inline(always)]
+fn tail<E: Element, S: Simd<E>>(s: S, r: S::V, r2: S::V) -> S::V {
+    let c = E::EXP_TAIL;
+    let mut k = c.len().next_multiple_of(2) - 2;
+    let mut tail = if k + 1 < c.len() { pair::<E, S>(s, k, r) } else { s.splat(c[k]) };
     while k > 0 {
-        k -= 1;
+        k -= 2;
         tail = s.mul_add(tail, r2, pair::<E, S>(s, k, r));
     }
-    Parts { t, r, r2, tail }
+    tail
 }
 
-/// The `k`-th pair of terms of the polynomial in `-r`: `c[2k] - c[2k + 1] r`.
+/// The terms from the `k`-th on, divided by its power: `c[k] - c[k + 1] r`.
 #[inline(always)]
 fn pair<E: Element, S: Simd<E>>(s: S, k: usize, r: S::V) -> S::V {
-    s.neg_mul_add(s.splat(E::EXP_TAIL[2 * k + 1]), r, s.splat(E::EXP_TAIL[2 * k]))
+    s.neg_mul_add(s.splat(E::EXP_TAIL[k + 1]), r, s.splat(E::EXP_TAIL[k]))
 }
 
-/// `1 / (1 + e^-x)`, within [`SIGMOID_ULP`] where the result is a normal number.
+/// `1 / (1 + e^-x) = 2^n / (2^n + 1 - p)`, within [`SIGMOID_ULP`] where the result is a normal number.
 #[inline(always)]
 pub(crate) fn sigmoid<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
+    let one = s.splat(E::ONE);
     // A NaN survives `min` and `max` as their second argument.
-    let x = s.max(s.splat(E::ZERO - E::EXP_HIGH), s.min(s.splat(E::EXP_LOW), x));
-    let Parts { t, r, r2, tail } = exp_parts::<E, S, false>(s, x);
-    // Twice p, rounded as p would be.
-    let p2 = s.neg_mul_add(tail, s.add(r2, r2), s.add(r, r));
-    // 1 - 2^n p + 2^n in this order, which rounds least. Half of 2^n stays finite where 2^n is
-    // infinite and p may be positive; the last sum overflows when it should.
-    let two = s.splat(E::ONE + E::ONE);
-    let half = s.scale_rounded(s.splat(E::ONE / (E::ONE + E::ONE)), t);
-    let part = s.neg_mul_add(half, p2, s.splat(E::ONE));
-    let denominator = s.mul_add(half, two, part);
-    s.div(s.splat(E::ONE), denominator)
+    let x = s.max(s.splat(E::ZERO - E::SIGMOID_LOW), s.min(s.splat(E::SIGMOID_HIGH), x));
+    let Parts { scale, r, r2, tail } = exp_parts::<E, S, false>(s, x);
+    // What a small power of two loses beside one is taken from p.
+    let sum = s.add(scale, one);
+    let lost = s.sub(scale, s.sub(sum, one));
+    let p = s.neg_mul_add(tail, r2, s.sub(r, lost));
+    s.div(scale, s.sub(sum, p))
 }
 
 /// `tanh(x)`, within [`TANH_ULP`].
 ///
 /// With `e = e^(-2|x|)`: `(1 - e) / (1 + e)` where that is below one half, else
-/// `1 - 2e / (1 + e)`, whose last step rounds away what the others did wrong.
+/// `1 - 2e / (1 + e)`, whose last step rounds away what the others did wrong. Both are multiplied by `2^n`.
 #[inline(always)]
 pub(crate) fn tanh<E: Element, S: Simd<E>>(s: S, x: S::V) -> S::V {
     let (zero, one) = (s.splat(E::ZERO), s.splat(E::ONE));
+    let two = s.splat(E::ONE + E::ONE);
     let magnitude = s.abs(x);
     let most = s.splat(E::TANH_HIGH);
-    let Parts { t, r, r2, tail } = exp_parts::<E, S, true>(s, s.min(most, magnitude));
+    let Parts { scale, r, r2, tail } = exp_parts::<E, S, true>(s, s.min(most, magnitude));
     let p = s.neg_mul_add(tail, r2, r);
-    // e = scale (1 - p). Numerators and denominator are each rounded once: scale - 1 and
-    // scale + 1 are exact where it matters.
-    let scale = s.scale_rounded(one, t);
-    let twice = s.add(scale, scale);
-    let small = s.neg_mul_add(scale, p, s.sub(scale, one)); // e - 1
-    let large = s.neg_mul_add(twice, p, twice); // 2e
+    // Of e - 1 or of 2e: chosen before p is known, which is waited for.
     let half = s.splat(E::TANH_HALF);
-    let numerator = s.select_less(magnitude, half, small, large);
+    let all = s.select_less(magnitude, half, s.sub(one, scale), two);
+    let times = s.select_less(magnitude, half, one, two);
     let base = s.select_less(magnitude, half, zero, one);
-    let quotient = s.div(numerator, s.neg_mul_add(scale, p, s.add(scale, one)));
+    let numerator = s.neg_mul_add(times, p, all);
+    let quotient = s.div(numerator, s.sub(s.add(scale, one), p));
     s.with_sign(s.sub(base, quotient), x)
 }
 
