@@ -41,14 +41,8 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// That of a row alone, which does not ask for it.
-    pub(super) const UNUSED: Self = Self { at: core::ptr::null(), bytes: 0 };
-
-    /// Of nothing: a line of `near` weights again and again, which takes less than to ask whether.
-    #[inline(always)]
-    pub(super) fn nothing(near: Weights) -> Self {
-        Self { at: near.first, bytes: 0 }
-    }
+    /// Of nothing.
+    pub(super) const NOTHING: Self = Self { at: core::ptr::null(), bytes: 0 };
 
     /// The first of `tiles` shares of the weights of `blocks` blocks.
     #[inline(always)]
@@ -63,11 +57,15 @@ impl Share {
         Self { at: self.at.wrapping_add(inputs * self.bytes), ..self }
     }
 
-    /// Asks for what comes with the next input.
+    /// Asks for what comes with the next `inputs` inputs.
     #[inline(always)]
-    pub(super) fn ask<E: Element, S: Simd<E>>(&mut self, s: S) {
-        s.prefetch(self.at);
-        self.at = self.at.wrapping_add(self.bytes);
+    pub(super) fn ask<E: Element, S: Simd<E>>(&mut self, s: S, inputs: usize) {
+        if self.bytes > 0 {
+            for _ in 0..inputs {
+                s.prefetch(self.at);
+                self.at = self.at.wrapping_add(self.bytes);
+            }
+        }
     }
 
     /// Where it begins.

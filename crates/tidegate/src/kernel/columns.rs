@@ -97,18 +97,19 @@ fn with_next(
     )
 }
 
-/// The tiles of `rows` rows, at most so many each: the first row, how many, and the share of the `weights` of the next
+/// The tiles of `rows` rows, at most so many each: the first row, how many, and the share of the weights of the `next`
 /// blocks that the tile asks for, if there are such blocks.
 #[inline(always)]
 fn tiles(
     rows: usize,
     most: usize,
-    weights: Weights,
-    next_blocks: Option<usize>,
+    next: Option<(Weights, usize)>,
 ) -> impl Iterator<Item = (usize, usize, Share)> {
-    let mut next = match next_blocks {
-        Some(blocks) => Share::first(weights, blocks, rows.div_ceil(most)),
-        None => Share::nothing(weights),
+    let (mut next, inputs) = match next {
+        Some((weights, blocks)) => {
+            (Share::first(weights, blocks, rows.div_ceil(most)), weights.inputs)
+        }
+        None => (Share::NOTHING, 0),
     };
     let mut row = 0;
     core::iter::from_fn(
@@ -121,7 +122,7 @@ fn tiles(
             let left = rows - row;
             let take = left.div_ceil(left.div_ceil(most));
             let (first, share) = (row, next);
-            (row, next) = (row + take, share.next(weights.inputs));
+            (row, next) = (row + take, share.next(inputs));
             Some((first, take, share))
         },
     )
@@ -199,8 +200,11 @@ where
     #[inline(always)]
     unsafe fn column<const N: usize>(&self, block: usize, next: Option<usize>) {
         let most = const { most_rows(L::LEN * N, S::REGISTERS) };
-        let weights = self.w.weights::<S, E, L::Of<S::V>>(next.unwrap_or(block));
-        for (row, rows, share) in tiles(self.call.rows, most, weights, next.map(|_| N)) {
+        let next = next.map(
+            #[inline(always)]
+            |next| (self.w.weights::<S, E, L::Of<S::V>>(next), N),
+        );
+        for (row, rows, share) in tiles(self.call.rows, most, next) {
             // SAFETY: these rows exist; the caller vouches for the blocks.
             unsafe {
                 match rows {
@@ -278,15 +282,14 @@ mod tests {
     fn shares(rows: usize, is_next: bool) -> Vec<Range<usize>> {
         let first = core::ptr::null::<u8>().wrapping_add(BLOCK_BYTES);
         let weights = Weights { first, inputs: INPUTS, bytes: 4 * 64 };
-        let tiles = tiles(rows, 6, weights, is_next.then_some(1));
+        let tiles = tiles(rows, 6, is_next.then_some((weights, 1)));
         tiles.map(|(_, _, share)| share.begin()..share.next(INPUTS).begin()).collect()
     }
 
     #[test]
     fn tiles_take_every_row_once_and_few_more_in_one_than_in_another() {
-        let weights = Weights { first: core::ptr::null(), inputs: INPUTS, bytes: 256 };
         for rows in 0..100 {
-            let tiles: Vec<_> = tiles(rows, 6, weights, None).collect();
+            let tiles: Vec<_> = tiles(rows, 6, None).collect();
             let mut next = 0;
             for &(first, count, _) in &tiles {
                 assert_eq!(first, next);

@@ -9,6 +9,7 @@ use core::ops::Range;
 
 use tidegate_simd::{Element, Kernel, Level, Simd};
 
+use super::tile::inputs_of_turn;
 use crate::buffer::Buffer;
 
 /// Vectors side by side in a panel of inputs.
@@ -167,21 +168,19 @@ impl<E: Element, S: Simd<E>> Strip<E, S> {
                 s.prefetch(to.wrapping_add(n * S::LANES).cast());
             }
         }
-        for row in 0..self.rows {
-            // SAFETY: the caller's.
-            unsafe {
-                let x = self.x.add(row * N * S::LANES);
-                let delta = self.deltas.add(row * self.stride + column);
-                let mut inputs = [s.splat(E::ZERO); N];
-                for n in 0..N {
-                    inputs[n] = s.load(x.add(n * S::LANES));
+        let turn = const { inputs_of_turn(R * N, N + 1, S::REGISTERS) };
+        let mut row = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            for _ in 0..self.rows / turn {
+                for j in 0..turn {
+                    self.multiply_one(row + j, column, &mut acc);
                 }
-                for r in 0..R {
-                    let delta = s.splat(*delta.add(r));
-                    for n in 0..N {
-                        acc[r][n] = s.mul_add(delta, inputs[n], acc[r][n]);
-                    }
-                }
+                row += turn;
+            }
+            for _ in 0..self.rows % turn {
+                self.multiply_one(row, column, &mut acc);
+                row += 1;
             }
         }
         for r in 0..R {
@@ -199,6 +198,35 @@ impl<E: Element, S: Simd<E>> Strip<E, S> {
             }
         }
         R
+    }
+
+    /// `acc[r][n] += deltas[row][column + r] * x[row][n]`.
+    ///
+    /// # Safety
+    /// As [`run`](Self::run), and the row must exist.
+    #[inline(always)]
+    unsafe fn multiply_one<const N: usize, const R: usize>(
+        &self,
+        row: usize,
+        column: usize,
+        acc: &mut [[S::V; N]; R],
+    ) {
+        let s = self.s;
+        let mut inputs = [s.splat(E::ZERO); N];
+        // SAFETY: the caller's.
+        unsafe {
+            let x = self.x.add(row * N * S::LANES);
+            let delta = self.deltas.add(row * self.stride + column);
+            for n in 0..N {
+                inputs[n] = s.load(x.add(n * S::LANES));
+            }
+            for r in 0..R {
+                let delta = s.splat(*delta.add(r));
+                for n in 0..N {
+                    acc[r][n] = s.mul_add(delta, inputs[n], acc[r][n]);
+                }
+            }
+        }
     }
 }
 

@@ -89,7 +89,7 @@ where
             let InputTile { w, start, x } = self.input;
             let at = w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
             let division = w.division::<Q>();
-            let share = Share::UNUSED;
+            let share = Share::NOTHING;
             let [mut sums] =
                 multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(s, at, [x], division, share);
             for n in 0..N {
@@ -120,7 +120,8 @@ where
                 false => [zero; N],
             };
             let w = self.w.blocks_at::<E, S, C::Gates<S::V>, N>(block);
-            let (h, division, share) = ([self.cells.h_prev], self.w.division::<Q>(), Share::UNUSED);
+            let (h, division, share) =
+                ([self.cells.h_prev], self.w.division::<Q>(), Share::NOTHING);
             let [products] =
                 multiply::<_, _, C::Gates<S::V>, W, 1, N, Q, AHEAD>(self.s, w, h, division, share);
             (input, products)

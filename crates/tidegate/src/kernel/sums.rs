@@ -150,7 +150,7 @@ where
         // SAFETY: `Sums::run_stored` checked every slice against the blocks.
         unsafe {
             let w = self.w.blocks_at::<E, S, L, N>(block);
-            let (division, share) = (self.w.division::<Q>(), Share::UNUSED);
+            let (division, share) = (self.w.division::<Q>(), Share::NOTHING);
             let [products] =
                 multiply::<_, _, L, W, 1, N, Q, AHEAD>(s, w, [self.x], division, share);
             for n in 0..N {

@@ -10,6 +10,7 @@
 )]
 
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use tidegate_simd::{Element, Simd};
 
@@ -223,20 +224,22 @@ where
     // SAFETY: the caller's, and all these chains exist.
     unsafe {
         if const { Q == CHAINS } {
-            let sums = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 0);
+            let sums = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 0);
             return add(s, add(s, sums[0], sums[1]), add(s, sums[2], sums[3]));
         }
         if const { Q == 2 } {
-            let low = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 0);
+            let low = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 0);
             let low = add(s, low[0], low[1]);
-            let high = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, &mut share, 2);
+            let high = chains::<E, S, L, W, R, N, Q, AHEAD>(s, w, x, division, 2);
             return add(s, low, add(s, high[0], high[1]));
         }
         // Not initialised, since zeros would be written to memory for every tile.
         let mut pairs = [const { MaybeUninit::<[[L; N]; R]>::uninit() }; CHAINS / 2];
-        let mut chain = 0;
+        let (mut chain, mut first) = (0, 0);
         loop {
-            let [sum] = chains::<E, S, L, W, R, N, 1, AHEAD>(s, w, x, division, &mut share, chain);
+            let end = first + division.inputs(chain);
+            let sum = one_chain::<E, S, L, W, R, N>(s, w, x, first..end, &mut share);
+            first = end;
             // The even chain of a pair has written what the odd one reads; the last one stays in registers.
             if chain + 1 == CHAINS {
                 let last = add(s, pairs[CHAINS / 2 - 1].assume_init(), sum);
@@ -249,6 +252,55 @@ where
     }
 }
 
+/// How many inputs a turn of a loop over inputs takes: a few, as what a turn does beside the products of one takes a twentieth
+/// of their time (Granite Rapids), if the registers hold all `sums` and the `operands` of one. Otherwise compilers keep sums
+/// in memory, which takes a fifth longer.
+pub(super) const fn inputs_of_turn(sums: usize, operands: usize, registers: usize) -> usize {
+    if sums + operands <= registers { 4 } else { 1 }
+}
+
+/// Sums of the products of the chain of `inputs`; with them comes the `share` of what is asked for.
+///
+/// # Safety
+/// As [`multiply`]; the inputs must exist.
+#[inline(always)]
+unsafe fn one_chain<E, S, L, W, const R: usize, const N: usize>(
+    s: S,
+    w: [*const W::Item; N],
+    x: [*const E; R],
+    inputs: Range<usize>,
+    share: &mut Share,
+) -> [[L; N]; R]
+where
+    E: Element,
+    S: Simd<E>,
+    L: List<S::V>,
+    W: Stored<E>,
+{
+    let mut acc = [[L::all(s.splat(E::ZERO)); N]; R];
+    // An input of each row, a weight, and what the weight is made from.
+    let turn = const {
+        let operands = R + 1 + (size_of::<W::Item>() < size_of::<E>()) as usize;
+        inputs_of_turn(R * N * L::LEN, operands, S::REGISTERS)
+    };
+    let mut k = inputs.start;
+    // SAFETY: `k` is one of the inputs; the caller vouches for the rest.
+    unsafe {
+        for _ in 0..inputs.len() / turn {
+            share.ask(s, turn);
+            for j in 0..turn {
+                multiply_one::<E, S, L, W, R, N, 1, false>(s, w, k + j, x, k + j, &mut acc);
+            }
+            k += turn;
+        }
+        for _ in 0..inputs.len() % turn {
+            multiply_one::<E, S, L, W, R, N, 1, false>(s, w, k, x, k, &mut acc);
+            k += 1;
+        }
+    }
+    acc
+}
+
 /// Sums of the products of chains `first..first + Q`, side by side.
 ///
 /// # Safety
@@ -259,7 +311,6 @@ unsafe fn chains<E, S, L, W, const R: usize, const N: usize, const Q: usize, con
     w: [*const W::Item; N],
     x: [*const E; R],
     division: Division,
-    share: &mut Share,
     first: usize,
 ) -> [[[L; N]; R]; Q]
 where
@@ -270,14 +321,11 @@ where
 {
     let mut acc = [[[L::all(s.splat(E::ZERO)); N]; R]; Q];
     for k in 0..division.length {
-        if Q == 1 {
-            share.ask(s);
-        }
         for c in 0..Q {
             let chain = first + c;
             // SAFETY: `k` is below the chain's length; the caller vouches for the rest.
             unsafe {
-                let (at, k) = (place::<Q>(division, chain, k), division.start::<Q>(chain) + k);
+                let (at, k) = (division.position(chain, k), division.start(chain) + k);
                 multiply_one::<E, S, L, W, R, N, Q, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
@@ -287,20 +335,12 @@ where
         if chain < division.longer {
             // SAFETY: as above; this chain has one input more.
             unsafe {
-                let (at, k) =
-                    (place::<Q>(division, chain, last), division.start::<Q>(chain) + last);
+                let (at, k) = (division.position(chain, last), division.start(chain) + last);
                 multiply_one::<E, S, L, W, R, N, Q, AHEAD>(s, w, at, x, k, &mut acc[c]);
             }
         }
     }
     acc
-}
-
-/// Where the weights of the `j`-th input of chain `c` lie, in the layout that tiles with `Q` chains
-/// side by side want ([`Packed::for_rows`]).
-#[inline(always)]
-fn place<const Q: usize>(division: Division, c: usize, j: usize) -> usize {
-    if Q == 1 { division.start::<Q>(c) + j } else { division.position(c, j) }
 }
 
 /// `a + b`, element by element.
