@@ -2,9 +2,10 @@
 #![allow(unsafe_code, reason = "the rows handed to a scan are this stream's alone")]
 
 use crate::Element;
+use crate::batch::Batch;
 use crate::carry::{Carry, Scratch};
 use crate::rnn::Shared;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::scan::{Others, Scan};
 
 /// What one thread of a stream works on.

@@ -3,6 +3,7 @@
 
 use core::ops::Range;
 
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::check::InitialState;
 use crate::cuts::{Cuts, Reset};
@@ -10,7 +11,7 @@ use crate::exchange::{Exchange, Member, Watch};
 use crate::pace::Pace;
 use crate::plan::Plan;
 use crate::rnn::Shared;
-use crate::rows::{Batch, Layout, RowsIn, RowsOut};
+use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
 use crate::scan::{Others, Scan};
 use crate::weights::Direction;

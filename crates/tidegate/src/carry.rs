@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 
+use crate::batch::Batch;
 use crate::buffer::Buffer;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::scan::chunk_rows;
 use crate::weights::Direction;
 use crate::{Element, Mode};

@@ -2,9 +2,10 @@
 
 use core::ops::Range;
 
+use crate::batch::Batch;
 use crate::carry::Carry;
 use crate::check::{Dims, Form};
-use crate::rows::{Batch, RowsIn};
+use crate::rows::RowsIn;
 use crate::weights::Direction;
 use crate::{Config, Element, Error, memory};
 

@@ -1,11 +1,12 @@
 //! One forward call: from the caller's arguments to rows.
 #![allow(unsafe_code, reason = "the output's rows lie in the caller's order")]
 
+use crate::batch::Batch;
 use crate::call::{Job, Memory};
 use crate::check::{Dims, Form, InitialState, check_input, check_results, sort_lengths};
 use crate::cuts::{Cuts, cut_rows};
 use crate::rnn::Shared;
-use crate::rows::{Batch, Layout, RowsIn, RowsOut};
+use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
 use crate::workspace::Workspace;
 use crate::{Config, Element, Error, Options, OutputMut, View, memory};

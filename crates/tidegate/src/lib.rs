@@ -32,6 +32,7 @@
 
 mod advance;
 mod backward;
+mod batch;
 mod buffer;
 mod call;
 mod carry;

@@ -3,9 +3,9 @@
 use tidegate_simd::{meeting, sharing};
 
 use crate::Element;
+use crate::batch::Batch;
 use crate::pace;
 use crate::rnn::Shared;
-use crate::rows::Batch;
 use crate::threads::{self, Parts};
 use crate::weights::Direction;
 

@@ -4,62 +4,8 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
+use crate::batch::Batch;
 use crate::{Element, View};
-
-/// Which sequences are alive at which step.
-///
-/// Sequences are ordered by decreasing length, so the living ones are always the first: step `t`
-/// has rows `0..rows(t)`.
-#[derive(Copy, Clone, Debug)]
-pub(crate) enum Batch<'a> {
-    /// All sequences have the same length.
-    Equal {
-        /// Number of steps, `T`.
-        steps: usize,
-        /// Number of sequences, `B`.
-        rows: usize,
-    },
-    /// Lengths differ.
-    Ragged {
-        /// Number of sequences, with those of length zero.
-        rows: usize,
-        /// Row number of the first row of each step in packed data, and the total: `[T + 1]`.
-        offsets: &'a [usize],
-    },
-}
-
-impl Batch<'_> {
-    /// Number of steps of the longest sequence.
-    pub(crate) fn steps(&self) -> usize {
-        match self {
-            Self::Equal { steps, .. } => *steps,
-            Self::Ragged { offsets, .. } => offsets.len() - 1,
-        }
-    }
-
-    /// Number of sequences.
-    pub(crate) fn rows(&self) -> usize {
-        match self {
-            Self::Equal { rows, .. } | Self::Ragged { rows, .. } => *rows,
-        }
-    }
-
-    /// Number of sequences alive at step `t`.
-    pub(crate) fn rows_at(&self, t: usize) -> usize {
-        match self {
-            Self::Equal { rows, .. } => *rows,
-            Self::Ragged { offsets, .. } => offsets[t + 1] - offsets[t],
-        }
-    }
-
-    /// Number of rows of all steps before `t`.
-    pub(crate) fn rows_before(&self, t: usize) -> usize {
-        match self {
-            Self::Equal { rows, .. } => t * rows,
-            Self::Ragged { offsets, .. } => offsets[t],
-        }
-    }
-}
 
 /// How the offset of a row follows from its step and its place in the batch.
 #[derive(Copy, Clone, Debug)]
@@ -203,12 +149,34 @@ impl<'a, E: Element> RowsIn<'a, E> {
         Self { origin, width, ..*self }
     }
 
-    /// The row of sequence `b` at step `t`, if its elements are neighbours.
+    /// The sequences `rows` of the steps `steps`, `count` rows in all, if these lie one after the other without gaps, sequence
+    /// by sequence, then step by step.
     #[inline(always)]
-    pub(crate) fn row(&self, t: usize, b: usize) -> Option<&'a [E]> {
-        let from = self.origin.wrapping_offset(self.layout.offset(t, b));
-        // SAFETY: the invariant.
-        (self.feature == 1).then(|| unsafe { core::slice::from_raw_parts(from, self.width) })
+    pub(crate) fn in_one_piece(
+        &self,
+        batch: &Batch<'_>,
+        steps: Range<usize>,
+        rows: Range<usize>,
+        count: usize,
+    ) -> Option<&'a [E]> {
+        let width = self.width as isize;
+        let is_step = self.feature == 1
+            && (rows.len() == 1 || self.layout.row == width && self.layout.order.is_none());
+        let is_next = steps.len() == 1
+            || match self.layout.time {
+                Time::Stride(time) => time == rows.len() as isize * width,
+                Time::Offsets(_) => rows == (0..batch.rows()),
+            };
+        // Of fewer rows in some steps than in others, a fixed stride leaves gaps.
+        let is_full = matches!(self.layout.time, Time::Offsets(_))
+            || steps.len() == 1
+            || count == steps.len() * rows.len();
+        if !(is_step && is_next && is_full) {
+            return None;
+        }
+        let from = self.origin.wrapping_offset(self.layout.offset(steps.start, rows.start));
+        // SAFETY: the invariant, and all that was just asked.
+        Some(unsafe { core::slice::from_raw_parts(from, count * self.width) })
     }
 
     /// Where the row of sequence `b` at step `t` lies, and elements from there to the next step's, if these are the
@@ -334,10 +302,68 @@ impl<'a, E: Element> RowsOut<'a, E> {
     #[inline(always)]
     pub(crate) unsafe fn write(&self, t: usize, b: usize, from: &[E]) {
         let from = &from[..self.width];
-        let to = self.origin.wrapping_offset(self.layout.offset(t, b));
-        for (k, &from) in from.iter().enumerate() {
-            // SAFETY: the invariant; the caller vouches for exclusivity.
-            unsafe { *to.add(k) = from };
+        // SAFETY: the invariant; the caller vouches for exclusivity, so that `from` does not lie there.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), self.place(t, b), from.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`RowsIn::in_one_piece`] says of `rows` of all `steps`, which must be what reading them one by one gives.
+    fn piece(
+        input: RowsIn<'_, f32>,
+        batch: Batch<'_>,
+        steps: Range<usize>,
+        rows: Range<usize>,
+    ) -> bool {
+        let alive = |t| batch.rows_at(t).clamp(rows.start, rows.end) - rows.start;
+        let count = steps.clone().map(alive).sum();
+        let mut want = Vec::new();
+        for t in steps.clone() {
+            for b in 0..alive(t) {
+                let mut row = vec![0.0; input.width];
+                input.read(t, rows.start + b, &mut row);
+                want.extend(row);
+            }
         }
+        let got = input.in_one_piece(&batch, steps, rows, count);
+        assert!(got.is_none_or(|got| got == want), "{got:?} {want:?}");
+        got.is_some()
+    }
+
+    #[test]
+    fn rows_in_one_piece_are_found_where_they_are_and_nowhere_else() {
+        let data: Vec<f32> = (0..48).map(|k| k as f32).collect();
+        let batch = Batch::Equal { steps: 4, rows: 3 };
+        let time_first = View::new(&data, &[4, 3, 4]).unwrap();
+        let input = RowsIn::new(time_first, None);
+        assert!(piece(input, batch, 0..4, 0..3));
+        assert!(piece(input, batch, 1..3, 0..3));
+        assert!(piece(input, batch, 2..3, 1..3));
+        assert!(!piece(input, batch, 1..3, 1..3));
+        assert!(!piece(input, batch, 1..3, 1..2));
+        let batch_first = RowsIn::new(View::new(&data, &[3, 4, 4]).unwrap().swapped(0, 1), None);
+        assert!(!piece(batch_first, batch, 0..4, 0..3));
+        assert!(!piece(batch_first, batch, 2..3, 0..3));
+        assert!(piece(batch_first, batch, 0..4, 1..2));
+        let in_another_order = RowsIn::new(time_first, Some(&[2, 0, 1]));
+        assert!(!piece(in_another_order, batch, 0..4, 0..3));
+        assert!(piece(in_another_order, batch, 1..2, 0..1));
+        assert!(!piece(input.columns(1, 2), batch, 0..4, 0..3));
+        assert!(piece(input.columns(1, 2), batch, 1..2, 2..3));
+        let features_first = RowsIn::new(View::new(&data, &[4, 4, 3]).unwrap().swapped(1, 2), None);
+        assert!(!piece(features_first, batch, 1..2, 0..1));
+
+        let ragged = Batch::Ragged { rows: 3, offsets: &[0, 3, 5, 6] };
+        assert!(!piece(input, ragged, 0..3, 0..3));
+        assert!(!piece(input, ragged, 1..3, 1..3));
+        assert!(piece(input, ragged, 1..2, 0..3));
+        let packed = RowsIn::packed(&data, &ragged, 4);
+        assert!(piece(packed, ragged, 0..3, 0..3));
+        assert!(!piece(packed, ragged, 0..2, 0..2));
+        assert!(!piece(packed, ragged, 1..3, 1..3));
+        assert!(piece(packed, ragged, 1..2, 1..3));
     }
 }

@@ -6,10 +6,11 @@ use core::ops::Range;
 use tidegate_simd::Level;
 
 use crate::backward::chunk_steps;
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::saved_values;
 use crate::check::Dims;
-use crate::rows::{Batch, Layout, RowsIn, RowsOut};
+use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::weights::Direction;
 use crate::{Config, Element, Error, memory};
 

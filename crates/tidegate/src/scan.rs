@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use tidegate_simd::Level;
 
+use crate::batch::Batch;
 use crate::carry::{Carry, Scratch};
 use crate::cell::Cell;
 use crate::cuts::Reset;
@@ -12,7 +13,7 @@ use crate::exchange::Member;
 use crate::kernel::step::Step;
 use crate::kernel::sums::Sums;
 use crate::pace::Pace;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::saved::{Keep, Steps};
 use crate::weights::Direction;
 use crate::{Element, Mode};
@@ -181,15 +182,12 @@ impl<E: Element> Scan<'_, E> {
         scratch: &mut Scratch<E>,
     ) {
         let inputs = self.direction.w_ih.inputs;
-        // One row that lies in one piece, such as a stream's, is used where it is.
-        let single = positions.len() == 1 && self.alive(positions.start) == 1;
-        let single =
-            if single { self.input.row(self.time(positions.start), self.rows.start) } else { None };
-        let (x, rows) = match single {
-            Some(row) => (row, 1),
+        let rows = positions.clone().map(|position| self.alive(position)).sum();
+        let x = match self.input_in_one_piece(positions.clone(), rows) {
+            Some(x) => x,
             None => {
-                let rows = self.gather(positions, &mut scratch.x);
-                (&scratch.x[..], rows)
+                self.gather(positions, &mut scratch.x);
+                &scratch.x[..]
             }
         };
         let sums = Sums {
@@ -205,8 +203,18 @@ impl<E: Element> Scan<'_, E> {
         E::sums(level, sums);
     }
 
-    /// Copies the input rows of the steps at `positions` one after the other; returns their number.
-    fn gather(&self, positions: Range<usize>, x: &mut [E]) -> usize {
+    /// The input rows of the steps at `positions`, `rows` of them, if they lie one after the other in the order of computation.
+    fn input_in_one_piece(&self, positions: Range<usize>, rows: usize) -> Option<&[E]> {
+        if self.reverse && positions.len() > 1 {
+            return None;
+        }
+        let first = self.time(positions.start);
+        let steps = first..first + positions.len();
+        self.input.in_one_piece(&self.batch, steps, self.rows.clone(), rows)
+    }
+
+    /// Copies the input rows of the steps at `positions` one after the other.
+    fn gather(&self, positions: Range<usize>, x: &mut [E]) {
         let inputs = self.direction.w_ih.inputs;
         let mut rows = 0;
         for position in positions {
@@ -216,7 +224,6 @@ impl<E: Element> Scan<'_, E> {
                 rows += 1;
             }
         }
-        rows
     }
 
     /// Runs the step at `position`, whose gate sums begin at row `row`; returns its row count.

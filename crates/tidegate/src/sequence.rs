@@ -2,7 +2,7 @@
 
 use core::cmp::Reverse;
 
-use crate::rows::Batch;
+use crate::batch::Batch;
 use crate::{Element, Error, Tensor, View};
 
 /// How sequences of different lengths lie without padding: the first step of every sequence, longest

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tidegate_simd::Level;
 
+use crate::batch::Batch;
 use crate::carry::{Carry, Scratch};
 use crate::dispatch::StepAlone;
 use crate::kernel::alone::{Alone, Places, Ready, Source};
 use crate::rnn::Shared;
-use crate::rows::Batch;
 use crate::scan::{Others, Scan, chunk_rows};
 use crate::{Element, Mode, memory};
 

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use crate::advance::{Advance, Part};
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::carry::Carry;
 use crate::check::InitialState;
 use crate::exchange::{Exchange, Watch, share_of};
 use crate::rnn::Shared;
-use crate::rows::{Batch, Layout, RowsIn, RowsOut};
+use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::scan::Others;
 use crate::single::SingleSteps;
 use crate::weights::Direction;

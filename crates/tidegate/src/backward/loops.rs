@@ -5,10 +5,10 @@ use core::ops::Range;
 
 use super::scan::{BackCarry, BackScan, Part};
 use super::{BackCall, BackTask, Pass};
+use crate::batch::Batch;
 use crate::exchange::{Exchange, Watch, share_of};
 use crate::plan::Plan;
 use crate::rnn::Shared;
-use crate::rows::Batch;
 use crate::saved::SavedScan;
 use crate::threads::Parts;
 use crate::weights::Direction;

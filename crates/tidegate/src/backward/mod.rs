@@ -20,12 +20,13 @@ pub use dispatch::BackWork;
 pub(crate) use products::chunk_steps;
 pub(crate) use transposed::Transposed;
 
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cuts::Cuts;
 use crate::exchange::Exchange;
 use crate::kernel::outer::Panels;
 use crate::rnn::Shared;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::saved::{Saved, SavedScan};
 use crate::threads::{self, Parts};
 use crate::workspace::Task;

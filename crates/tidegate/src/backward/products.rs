@@ -6,12 +6,13 @@ use core::ops::Range;
 use tidegate_simd::Level;
 
 use super::transposed::Deltas;
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::Window;
 use crate::kernel::outer::{ColumnSums, Outer, Panels};
 use crate::kernel::pack::Packed;
 use crate::kernel::sums::Sums;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::{Element, memory};
 
 /// Rows of a chunk at least: the sums of a chunk round less than one sum over everything, and a tile loads

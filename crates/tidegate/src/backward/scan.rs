@@ -8,6 +8,7 @@ use tidegate_simd::{Kernel, Level, Simd};
 
 use super::dispatch::BackWork;
 use super::transposed::Deltas;
+use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::{Cell, List, Visitor, visit};
 use crate::cuts::Cuts;
@@ -15,7 +16,7 @@ use crate::exchange::Member;
 use crate::kernel::pack::Packed;
 use crate::kernel::step_back::StepBack;
 use crate::kernel::sums::Sums;
-use crate::rows::{Batch, RowsIn, RowsOut};
+use crate::rows::{RowsIn, RowsOut};
 use crate::saved::SavedScan;
 use crate::weights::Direction;
 use crate::{Element, Mode};

@@ -11,9 +11,9 @@ use tidegate_simd::{Kernel, Level, Routine, Simd};
 
 use super::ahead::row_asks;
 use super::cells::Cells;
+use super::matrix::{AnyMatrix, Form, Matrix};
 use super::step_tile::{InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
-use super::tile::{AnyMatrix, Form, Matrix};
 use super::walk::{walk, walk_pairs};
 use crate::Element;
 use crate::carry::Carry;

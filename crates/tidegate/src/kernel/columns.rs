@@ -16,9 +16,10 @@ use tidegate_simd::{Element, Kernel, Simd};
 
 use super::ahead::{Share, Weights, rows_ask};
 use super::cells::{Cells, Place, RunCells};
+use super::matrix::Matrix;
 use super::pack::Packed;
 use super::stored::Stored;
-use super::tile::{Matrix, multiply, rows_at};
+use super::tile::{multiply, rows_at};
 use super::walk::groups;
 use crate::cell::List;
 

@@ -6,6 +6,7 @@ mod cells;
 mod chains;
 mod columns;
 pub(crate) mod math;
+mod matrix;
 pub(crate) mod outer;
 pub(crate) mod pack;
 pub(crate) mod step;

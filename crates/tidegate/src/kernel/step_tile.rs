@@ -8,8 +8,9 @@ use tidegate_simd::{Element, Simd};
 
 use super::ahead::Share;
 use super::cells::Cells;
+use super::matrix::Matrix;
 use super::stored::Stored;
-use super::tile::{Matrix, multiply};
+use super::tile::multiply;
 use super::walk::{PairTile, Tile};
 use crate::cell::{Cell, List};
 

@@ -12,9 +12,10 @@ use tidegate_simd::{Element, Kernel, Level, Simd};
 
 use super::ahead::{Share, row_asks};
 use super::columns::{Columns, Start, To};
+use super::matrix::Matrix;
 use super::pack::Packed;
 use super::stored::{Full, Half, Stored};
-use super::tile::{Matrix, multiply};
+use super::tile::multiply;
 use super::walk::{Tile, walk};
 use crate::cell::List;
 
