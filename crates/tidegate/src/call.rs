@@ -159,7 +159,7 @@ impl<E: Element> Call<'_, E> {
             Plan::Rows(parts) => {
                 threads::for_each(tasks, |k, task| {
                     // SAFETY: the parts are disjoint, so no two threads share a row.
-                    unsafe { self.run_rows(parts.range(k), task) }
+                    unsafe { self.run_rows(self.batch.part(k, parts), task) }
                 });
                 true
             }

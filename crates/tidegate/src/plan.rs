@@ -6,7 +6,7 @@ use crate::Element;
 use crate::batch::Batch;
 use crate::pace;
 use crate::rnn::Shared;
-use crate::threads::{self, Parts};
+use crate::threads;
 use crate::weights::Direction;
 
 /// Multiply-adds of a step's recurrent product below which meeting after every step costs more than a second thread
@@ -29,8 +29,8 @@ const WAITED_FOR: usize = 4;
 /// What each thread of a call does.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Plan {
-    /// Everything for its rows, without waiting for another.
-    Rows(Parts),
+    /// Everything for one of so many parts of the rows, without waiting for another.
+    Rows(usize),
     /// One of so many directions, layer by layer.
     Directions(usize),
     /// One of so many parts of the units, for all rows; all meet after every step.
@@ -43,8 +43,10 @@ impl Plan {
     /// Number of threads.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Rows(parts) => parts.len(),
-            Self::Directions(count) | Self::Units(count) | Self::Layers(count) => *count,
+            Self::Rows(count)
+            | Self::Directions(count)
+            | Self::Units(count)
+            | Self::Layers(count) => *count,
         }
     }
 }
@@ -54,17 +56,15 @@ impl<E: Element> Shared<E> {
     pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool) -> Plan {
         let config = &self.config;
         let work = self.time(batch);
-        let rows = threads::parts(batch.rows(), work);
-        let directions = threads::parts(config.num_directions(), work / config.num_layers).len();
+        let rows = threads::worth(batch.rows(), work);
+        let directions = threads::worth(config.num_directions(), work / config.num_layers);
         let units = self.members(batch, work);
         let layers = self.layers_worth_a_thread(batch, work, units);
-        if rows.len() == 1 && layers > 1 && !between {
+        if rows == 1 && layers > 1 && !between {
             Plan::Layers(layers)
-        } else if directions < units
-            && (rows.len() < units || self.prefers_units(batch, rows.len()))
-        {
+        } else if directions < units && (rows < units || self.prefers_units(batch, rows)) {
             Plan::Units(units)
-        } else if rows.len() < directions {
+        } else if rows < directions {
             Plan::Directions(directions)
         } else {
             Plan::Rows(rows)
@@ -97,21 +97,23 @@ impl<E: Element> Shared<E> {
             return 1;
         }
         let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
-        threads::parts(blocks, work).len().min(threads::offered())
+        threads::worth(blocks, work).min(threads::offered())
     }
 
     /// Whether sharing out units is better than sharing out rows among `threads` even where there are rows enough:
-    /// weights are far, or rows end one after the other and would leave threads idle.
+    /// weights are far, or the longest sequences would leave one thread with more than its share.
     fn prefers_units(&self, batch: &Batch<'_>, threads: usize) -> bool {
         let rows = batch.rows().div_ceil(threads);
         let far = |d: &Direction<E>| sharing().pays(d.w_hh.bytes(), rows);
-        matches!(batch, Batch::Ragged { .. }) || self.directions.iter().any(far)
+        let most = (0..threads).map(|k| batch.rows_of(batch.part(k, threads))).max().unwrap_or(0);
+        let is_even = 4 * threads * most <= 5 * batch.rows_before(batch.steps());
+        !is_even || self.directions.iter().any(far)
     }
 
     /// The number of layers if a thread for each is better than `units` threads that share out the units; else 1.
     fn layers_worth_a_thread(&self, batch: &Batch<'_>, work: usize, units: usize) -> usize {
         let (layers, steps) = (self.config.num_layers, batch.steps());
-        let most = threads::parts(layers, work).len().min(threads::offered());
+        let most = threads::worth(layers, work).min(threads::offered());
         if self.config.bidirectional || most < layers {
             return 1;
         }
@@ -150,19 +152,19 @@ mod tests {
         assert_eq!(plan(two, 1, true), "Units(2)");
         assert_eq!(plan(one, 1, false), "Units(2)");
         assert_eq!(plan(Config { bidirectional: true, ..two }, 1, false), "Directions(2)");
-        assert_eq!(plan(two, 8, false), "Rows(Parts { rows: 8, parts: 2 })");
+        assert_eq!(plan(two, 8, false), "Rows(2)");
         // Meeting is a small part of such a step, and waiting for the first part of a layer is not.
         let large = Config { num_layers: 2, ..Config::new(Mode::Lstm, 512, 512) };
         assert_eq!(plan(large, 1, false), "Units(2)");
         let small = Config { num_layers: 2, ..Config::new(Mode::Lstm, 16, 16) };
-        assert_eq!(plan(small, 1, false), "Rows(Parts { rows: 1, parts: 1 })");
+        assert_eq!(plan(small, 1, false), "Rows(1)");
         // A step alone.
         let step = |units| plan_of(Config::new(Mode::Lstm, units, units), 1, 1, false);
         assert_eq!(step(512), "Units(2)");
-        assert_eq!(step(256), "Rows(Parts { rows: 1, parts: 1 })");
+        assert_eq!(step(256), "Rows(1)");
         // Worth a second thread where it waits for weights.
         let waits = sharing().pays(4 * 384 * 384 * size_of::<f32>(), 1);
-        let want = if waits { "Units(2)" } else { "Rows(Parts { rows: 1, parts: 1 })" };
+        let want = if waits { "Units(2)" } else { "Rows(1)" };
         assert_eq!(step(384), want);
         set_num_threads(0);
     }

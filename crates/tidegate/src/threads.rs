@@ -1,7 +1,6 @@
 //! How work is shared out among threads.
 #![allow(unsafe_code, reason = "the items of a slice go to different threads")]
 
-use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::hint::spin_loop;
 use std::sync::OnceLock;
@@ -52,29 +51,10 @@ pub(crate) fn offered() -> usize {
     *OFFERED.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// A number of rows in parts of almost equal size.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Parts {
-    rows: usize,
-    parts: usize,
-}
-
-impl Parts {
-    /// Number of parts, at least one.
-    pub(crate) fn len(&self) -> usize {
-        self.parts
-    }
-
-    /// The rows of part `k`.
-    pub(crate) fn range(&self, k: usize) -> Range<usize> {
-        self.rows * k / self.parts..self.rows * (k + 1) / self.parts
-    }
-}
-
-/// Splits `rows` rows that take `work` multiply-adds in all among the threads worth using.
-pub(crate) fn parts(rows: usize, work: usize) -> Parts {
+/// How many threads, at least one, are worth using for `items` items that take `work` multiply-adds in all.
+pub(crate) fn worth(items: usize, work: usize) -> usize {
     let worth = (work / WORTH_A_THREAD).max(1);
-    Parts { rows, parts: num_threads().min(worth).min(rows).max(1) }
+    num_threads().min(worth).min(items).max(1)
 }
 
 /// Calls `f` with every item and its index, shared out among the team.
@@ -84,7 +64,7 @@ pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Syn
 
 /// As [`for_each`], among as many threads as are worth using for `work` multiply-adds in all.
 pub(crate) fn for_each_worth<T: Send>(items: &mut [T], work: usize, f: impl Fn(&mut T) + Sync) {
-    for_each_among(parts(items.len(), work).len(), items, |_, item| f(item));
+    for_each_among(worth(items.len(), work), items, |_, item| f(item));
 }
 
 fn for_each_among<T: Send>(threads: usize, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
@@ -213,18 +193,5 @@ mod tests {
         );
         assert_eq!(microseconds(0, 0), LEAST_PATIENCE.as_micros());
         assert_eq!(microseconds(usize::MAX, 0), MOST_PATIENCE.as_micros());
-    }
-
-    #[test]
-    fn parts_cover_all_rows_once() {
-        for rows in 0..20 {
-            for parts in 1..=8 {
-                let parts = Parts { rows, parts };
-                let ends: Vec<_> = (0..parts.len()).map(|k| parts.range(k)).collect();
-                assert_eq!(ends[0].start, 0);
-                assert!(ends.windows(2).all(|pair| pair[0].end == pair[1].start));
-                assert_eq!(ends[ends.len() - 1].end, rows);
-            }
-        }
     }
 }

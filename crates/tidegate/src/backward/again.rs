@@ -30,10 +30,10 @@ impl<E: Element> BackCall<'_, E> {
             .map(|((again, packed), steps)| again.rows(packed, config, batch, steps.clone()))
             .collect();
         let parts = self.parts;
-        let count = directions * parts.len();
+        let count = directions * parts;
         memory::lengthen(tasks, count);
         threads::for_each(&mut tasks[..count], |k, task| {
-            let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
+            let (direction, rows) = (k / parts, batch.part(k % parts, parts));
             // SAFETY: the parts have different rows or directions.
             unsafe { self.scan_again(pass, direction, rows, keep[direction], task) }
         });

@@ -10,7 +10,6 @@ use crate::exchange::{Exchange, Watch, share_of};
 use crate::plan::Plan;
 use crate::rnn::Shared;
 use crate::saved::SavedScan;
-use crate::threads::Parts;
 use crate::weights::Direction;
 use crate::{Element, memory, threads};
 
@@ -21,13 +20,13 @@ const LEAST_BLOCKS: usize = if cfg!(miri) { 1 } else { 8 };
 
 impl<E: Element> Shared<E> {
     /// How many threads share out the units of the time loops, where that is better than the sequences in `parts`; else 1.
-    pub(super) fn members_back(&self, batch: &Batch<'_>, parts: Parts) -> usize {
+    pub(super) fn members_back(&self, batch: &Batch<'_>, parts: usize) -> usize {
         let Plan::Units(members) = self.plan(batch, true) else { return 1 };
         let blocks = self.directions.iter().map(|direction| direction.w_hh.blocks).min();
         let work = self.work(batch.rows_before(batch.steps())) / self.config.num_layers;
-        let most = (blocks.unwrap_or(0) / LEAST_BLOCKS).min(threads::parts(members, work).len());
+        let most = (blocks.unwrap_or(0) / LEAST_BLOCKS).min(threads::worth(members, work));
         let members = members.min(most);
-        if members > 1 && members >= parts.len() { members } else { 1 }
+        if members > 1 && members >= parts { members } else { 1 }
     }
 }
 
@@ -47,10 +46,10 @@ impl<'a, E: Element> BackCall<'a, E> {
             }
             return;
         }
-        let count = config.num_directions() * parts.len();
+        let count = config.num_directions() * parts;
         memory::lengthen(tasks, count);
         threads::for_each(&mut tasks[..count], |k, task| {
-            let (direction, rows) = (k / parts.len(), parts.range(k % parts.len()));
+            let (direction, rows) = (k / parts, self.job.batch.part(k % parts, parts));
             let blocks = 0..self.packed(pass, direction).w_hh.blocks;
             self.begin(pass, direction, rows.clone(), &mut task.carry);
             // SAFETY: the parts have different rows or directions.

@@ -28,7 +28,7 @@ use crate::kernel::outer::Panels;
 use crate::rnn::Shared;
 use crate::rows::{RowsIn, RowsOut};
 use crate::saved::{Saved, SavedScan};
-use crate::threads::{self, Parts};
+use crate::threads;
 use crate::workspace::Task;
 use crate::{Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
@@ -107,7 +107,7 @@ impl<E: Element> Shared<E> {
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })
         });
         // Once: the number of threads may be set to another in the middle, and every part carries its state along.
-        let parts = threads::parts(batch.rows(), self.work(total) / config.num_layers);
+        let parts = threads::worth(batch.rows(), self.work(total) / config.num_layers);
         let members = self.members_back(&batch, parts);
         let form = Deltas::of::<E>(config);
         let call = BackCall { shared: self, form, job, parts, members, between };
@@ -158,7 +158,7 @@ struct BackCall<'a, E> {
     form: Deltas,
     job: BackJob<'a, E>,
     /// The sequences of the time loops that run on different threads.
-    parts: Parts,
+    parts: usize,
     /// How many threads share out the units of a time loop instead, if more than 1.
     members: usize,
     between: [RowsOut<'a, E>; 2],
@@ -285,7 +285,7 @@ impl<'a, E: Element> BackCall<'a, E> {
             .each_ref()
             .map(|steps| batch.rows_before(steps.start)..batch.rows_before(steps.end));
         let work = 2 * self.shared.work(rows[0].len().max(rows[1].len())) / config.num_layers;
-        let parts = threads::parts(config.hidden_size.max(2), work).len();
+        let parts = threads::worth(config.hidden_size.max(2), work);
         memory::lengthen(tasks, parts);
         threads::for_each(&mut tasks[..parts], |k, task| {
             let part = |count: usize| count * k / parts..count * (k + 1) / parts;
