@@ -20,6 +20,6 @@ mod x86;
 pub use bf16::Bf16;
 pub use element::Element;
 pub use level::{Compiled, Kernel, Level, Routine};
-pub use processor::{Prefetch, Sharing, meeting, prefetch, sharing};
+pub use processor::{Prefetch, Sharing, meeting, prefetch, sharing, tile_bytes};
 pub use several::Several;
 pub use simd::Simd;

@@ -29,6 +29,14 @@ pub(super) struct Weights {
     pub(super) bytes: usize,
 }
 
+impl Weights {
+    /// Bytes of the block.
+    #[inline(always)]
+    pub(super) fn block_bytes(self) -> usize {
+        self.inputs * self.bytes
+    }
+}
+
 /// The part of the next block's weights that a tile of many rows asks for: some bytes with every input.
 ///
 /// Where the weights come from further away than the level-2 cache, the first tile of a block would wait for them. Spread

@@ -12,7 +12,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use tidegate_simd::{Element, Kernel, Simd};
+use tidegate_simd::{Element, Kernel, Simd, tile_bytes};
 
 use super::ahead::{Share, Weights, rows_ask};
 use super::cells::{Cells, Place, RunCells};
@@ -77,7 +77,14 @@ const fn side(gates: usize, registers: usize) -> usize {
 /// Most rows of a tile of `vectors` vectors a row: the accumulators take up to 24 of 32 registers, or 12 of 16.
 const fn most_rows(vectors: usize, registers: usize) -> usize {
     let most = if registers > 16 { 24 / vectors } else { 12 / vectors };
-    if most > 6 { 6 } else { most }
+    // An eighth input does not fit beside 24 accumulators.
+    let fit = if vectors == 3 { 7 } else { 6 };
+    if most > fit { fit } else { most }
+}
+
+/// Whether tiles of one block hold enough to be used instead of such of several.
+const fn is_enough(gates: usize) -> bool {
+    gates >= 3
 }
 
 /// Most vectors of a tile's sums.
@@ -148,6 +155,9 @@ where
         let end = end - usize::from(low);
         let tiles = Tiles { s, w, call: &self };
         let side = const { side(L::LEN, S::REGISTERS) };
+        let bytes = side * w.weights::<S, E, L::Of<S::V>>(0).block_bytes();
+        let is_far = const { is_enough(L::LEN) } && bytes > tile_bytes();
+        let side = if is_far { 1 } else { side };
         // SAFETY: the invariant; the groups are parts of the blocks.
         unsafe {
             for (side, block, next) in with_next(groups(start..end, side, self.backwards)) {
@@ -209,6 +219,9 @@ where
             // SAFETY: these rows exist; the caller vouches for the blocks.
             unsafe {
                 match rows {
+                    7 if const { most_rows(L::LEN * N, S::REGISTERS) >= 7 } => {
+                        self.tile::<7, N>(row, block, share);
+                    }
                     6 if const { most_rows(L::LEN * N, S::REGISTERS) >= 6 } => {
                         self.tile::<6, N>(row, block, share);
                     }
