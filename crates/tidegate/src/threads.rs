@@ -76,8 +76,23 @@ fn for_each_among<T: Send>(threads: usize, items: &mut [T], f: impl Fn(usize, &m
     });
 }
 
-/// How many calls of [`together`] in a row have missed a thread.
+/// How many tries of [`together`] in a row have missed a thread.
 static MISSED: AtomicUsize = AtomicUsize::new(0);
+
+/// How many calls of [`together`] there have been.
+static TURNS: AtomicUsize = AtomicUsize::new(0);
+
+/// Multiply-adds of a call of half a millisecond, beside which it costs little to wake a thread in vain.
+const LONG: usize = 500_000 * SPEED;
+
+/// Whether to try for threads with a call of `work` multiply-adds, if tries were `missed` in a row, at the `turn`-th call.
+///
+/// Short calls a millisecond apart find the team parked every time, and to wake it in vain took 40 microseconds of each
+/// (Granite Rapids, a virtual machine): most go without. Two in a row try, since the first wakes the team, and the second
+/// may find it awake.
+fn is_worth_a_try(work: usize, missed: usize, turn: usize) -> bool {
+    work >= LONG || missed < 4 || turn % 32 < 2
+}
 
 /// A thread that spins takes less than this to come.
 const LEAST_PATIENCE: Duration = Duration::from_micros(if cfg!(miri) { 1 << 30 } else { 2 });
@@ -106,6 +121,9 @@ pub(crate) fn together<T: Send>(
 ) -> bool {
     let count = items.len();
     let missed = MISSED.load(Ordering::Relaxed);
+    if !is_worth_a_try(work, missed, TURNS.fetch_add(1, Ordering::Relaxed)) {
+        return false;
+    }
     let patience = patience(work, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
@@ -183,6 +201,14 @@ impl<T> Items<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_calls_that_miss_threads_go_without_for_most_of_the_time() {
+        let tries =
+            |work, missed| (0..64).filter(|&turn| is_worth_a_try(work, missed, turn)).count();
+        assert_eq!([tries(0, 0), tries(0, 3), tries(0, 4), tries(0, 99)], [64, 64, 4, 4]);
+        assert_eq!(tries(LONG, 99), 64);
+    }
 
     #[test]
     fn patience_is_a_part_of_the_call() {
