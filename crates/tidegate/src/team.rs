@@ -15,9 +15,13 @@ use std::time::{Duration, Instant};
 use crate::cores::Parked;
 
 /// How long a member looks for the next call before it parks: several times the pause between two
-/// calls of a program that does little else, and longer than a call that was not shared because the
-/// member had to be woken; with 50 us, steps of an LSTM of 384 units could miss it every time.
+/// calls of a program that does little else.
 const SPIN: Duration = Duration::from_micros(200);
+
+/// How long it looks if it came too late for the last call: longer than one takes that was not shared, or it would be parked
+/// again when the next begins, and late every time. Calls of half a millisecond and more wait for it
+/// ([`crate::threads::together`]).
+const SPIN_LATE: Duration = Duration::from_micros(600);
 
 /// The parts of one call.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
@@ -189,13 +193,15 @@ impl Team {
         self.park(seen, || _ = self.arrived.fetch_add(1, Ordering::Release));
         loop {
             seen = self.call.load(Ordering::Acquire);
-            if let Some(job) = self.join() {
+            let job = self.join();
+            let spin = if job.is_some() { SPIN } else { SPIN_LATE };
+            if let Some(job) = job {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
                     self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
                 }
                 self.working.fetch_sub(1, Ordering::Release);
             }
-            self.wait(seen);
+            self.wait(seen, spin);
         }
     }
 
@@ -208,10 +214,10 @@ impl Team {
         *job
     }
 
-    /// Waits until there has been a call after `seen`.
-    fn wait(&self, seen: usize) {
+    /// Waits until there has been a call after `seen`, awake for as long as `spin`.
+    fn wait(&self, seen: usize, spin: Duration) {
         let start = Instant::now();
-        while start.elapsed() < SPIN {
+        while start.elapsed() < spin {
             for _ in 0..100 {
                 if self.call.load(Ordering::Acquire) != seen {
                     return;

@@ -115,7 +115,7 @@ pub(super) const fn inputs_of_turn(sums: usize, operands: usize, registers: usiz
     if sums + operands <= registers { 4 } else { 1 }
 }
 
-/// Sums of the products of the chain of `inputs`; with them comes the `share` of what is asked for.
+/// Sums of the products of the chain of `inputs`; with all but the last few comes the `share` of what is asked for.
 ///
 /// # Safety
 /// As [`multiply`]; the inputs must exist.
