@@ -152,6 +152,9 @@ impl<E: Element> Call<'_, E> {
     /// Runs the call on as many threads as `plan` says, or on this one if they cannot be had.
     fn run(&self, plan: Plan, tasks: &mut Vec<Task<E>>, exchange: &mut Exchange<E>) {
         let (config, rows) = (&self.shared.config, 0..self.batch.rows());
+        if rows.is_empty() {
+            return; // however many steps
+        }
         let work = self.shared.work(self.batch.rows_before(self.batch.steps()));
         memory::lengthen(tasks, plan.len());
         let tasks = &mut tasks[..plan.len()];

@@ -185,10 +185,16 @@ impl<E> Default for Exchange<E> {
     }
 }
 
-impl<E> Clone for Exchange<E> {
-    /// An empty one: it holds nothing between calls.
+impl<E: Clone> Clone for Exchange<E> {
+    /// One with as much room, so that a call of the clone allocates no more than one of this.
     fn clone(&self) -> Self {
-        Self::default()
+        let slots = self.slots.each_ref().map(|slot| {
+            let (from, len) = slot.place();
+            // SAFETY: a call has what this belongs to alone, so none is running.
+            let elements = unsafe { core::slice::from_raw_parts(from, len) };
+            Slot(elements.iter().cloned().map(UnsafeCell::new).collect())
+        });
+        Self { slots, turns: self.turns.iter().map(|_| Turn::default()).collect() }
     }
 }
 

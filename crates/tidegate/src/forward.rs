@@ -124,7 +124,8 @@ pub(crate) fn sequence_layout<'a>(
 ) -> Layout<'a> {
     let (time, row) = match (dims.form, config.batch_first) {
         (Form::Packed(_), _) => return Layout::packed(batch, width),
-        (Form::Batched, true) => (width, dims.steps * width),
+        // Of a batch without rows there may be more steps than memory for a row of each.
+        (Form::Batched, true) => (width, dims.steps.wrapping_mul(width)),
         _ => (dims.rows * width, width),
     };
     Layout::strided(time as isize, row as isize, order)

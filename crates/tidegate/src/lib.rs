@@ -28,7 +28,9 @@
 //! - arrays: every input is a [`View`] (a slice with a shape, a [`Tensor`], any `ndarray` array);
 //!   results are [`Tensor`]s, or memory of the caller with [`RnnBase::forward_into`]
 //! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
-//! - sequences that arrive piece by piece: [`Stream`]
+//! - sequences that arrive piece by piece: [`Stream`]; a step at a time with its state outside: [`LstmCell`] and its likes
+//! - gradients: [`RnnBase::forward_train`], [`RnnBase::backward`]
+//! - threads: [`set_num_threads`]; weights in half the memory: [`RnnBase::with_bf16_weights`]
 
 mod advance;
 mod backward;
@@ -46,6 +48,7 @@ mod dispatch;
 mod element;
 mod error;
 mod exchange;
+mod float_mode;
 mod forward;
 mod generator;
 mod huge_pages;
@@ -55,6 +58,7 @@ mod memory;
 mod options;
 mod pace;
 mod packed;
+mod packing;
 mod params;
 mod plan;
 mod rnn;
@@ -82,11 +86,12 @@ pub use generator::{Generator, manual_seed};
 pub use layers::{Builder, Gru, Layer, Lstm, Nonlinearity, Rnn};
 pub use options::{Options, Output, OutputMut, Resets, State};
 pub use packed::PackedOutput;
+pub use packing::{PackedSequence, Packing, invert_permutation};
 pub use rnn::RnnBase;
 pub use saved::Saved;
 pub use sequence::{
-    PackedSequence, Packing, PaddingSide, invert_permutation, pack_padded_sequence, pack_sequence,
-    pad_packed_sequence, pad_sequence, unpack_sequence, unpad_sequence,
+    PaddingSide, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence,
+    unpack_sequence, unpad_sequence,
 };
 pub use state_dict::StateDict;
 pub use stream::Stream;

@@ -184,7 +184,8 @@ impl<E: Element> Saved<E> {
 
     /// Steps between checkpoints of `batch`, in whole chunks of the weights' sums, if there are any.
     pub(crate) fn span(&self, batch: &Batch<'_>) -> Option<usize> {
-        (self.every > 0).then(|| self.every.next_multiple_of(chunk_steps(batch)))
+        let every = self.every.min(batch.steps().max(1));
+        (self.every > 0).then(|| every.next_multiple_of(chunk_steps(batch)))
     }
 
     /// Bytes of memory it has.

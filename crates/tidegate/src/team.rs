@@ -13,6 +13,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cores::Parked;
+use crate::float_mode::FloatMode;
 
 /// How long a member looks for the next call before it parks: several times the pause between two
 /// calls of a program that does little else.
@@ -25,6 +26,9 @@ const SPIN_LATE: Duration = Duration::from_micros(600);
 
 /// The parts of one call.
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
+
+/// A job that members may join, and the mode of its caller's arithmetic.
+type Shared = (Job<'static>, FloatMode);
 
 /// The process's team, or null; never freed.
 static TEAM: AtomicPtr<Team> = AtomicPtr::new(core::ptr::null_mut());
@@ -41,7 +45,7 @@ struct Team {
     /// Members that have parked for the first time.
     arrived: AtomicUsize,
     /// The current call's job while members may still join it.
-    job: Mutex<Option<Job<'static>>>,
+    job: Mutex<Option<Shared>>,
     /// The part to take next.
     next: AtomicUsize,
     /// Number of parts of the current call.
@@ -124,7 +128,7 @@ impl Team {
         // SAFETY: only the lifetime changes. Members join a job while it is here and use it while
         // they count as working; this function takes it away and waits for them.
         let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
-        *self.lock_job() = Some(shared);
+        *self.lock_job() = Some((shared, FloatMode::here()));
         let any_parked = {
             let mut parked = self.lock_parked();
             self.call.fetch_add(1, Ordering::Release);
@@ -147,7 +151,7 @@ impl Team {
         }
     }
 
-    fn lock_job(&self) -> MutexGuard<'_, Option<Job<'static>>> {
+    fn lock_job(&self) -> MutexGuard<'_, Option<Shared>> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,7 +199,8 @@ impl Team {
             seen = self.call.load(Ordering::Acquire);
             let job = self.join();
             let spin = if job.is_some() { SPIN } else { SPIN_LATE };
-            if let Some(job) = job {
+            if let Some((job, mode)) = job {
+                mode.set();
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.take_parts(job))) {
                     self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
                 }
@@ -206,7 +211,7 @@ impl Team {
     }
 
     /// Joins the current call, if it is not over.
-    fn join(&self) -> Option<Job<'static>> {
+    fn join(&self) -> Option<Shared> {
         let job = self.lock_job();
         if job.is_some() {
             self.working.fetch_add(1, Ordering::Relaxed);

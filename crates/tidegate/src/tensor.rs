@@ -24,7 +24,7 @@ impl<E: Element> Tensor<E> {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub(crate) fn full(shape: &[usize], value: E) -> Result<Self, Error> {
-        let count = shape.iter().product();
+        let count = element_count(shape).unwrap_or(usize::MAX);
         let bytes = size_of::<E>().saturating_mul(count);
         let failed = || Error::OutOfMemory { bytes };
         let data = if value == E::ZERO {

@@ -1,7 +1,7 @@
 //! Training: forward calls that keep what the way back needs, and the way back.
 #![allow(unsafe_code, reason = "gradients lie in the caller's order")]
 
-use crate::backward::BackJob;
+use crate::backward::{BackJob, BackMemory};
 use crate::call::state_rows;
 use crate::check::{Dims, check_input};
 use crate::forward::{sequence_layout, sequence_rows};
@@ -158,8 +158,9 @@ impl<E: Element> RnnBase<E> {
     /// The gradients of everything that entered the forward call `saved` is from, of which `x` was the input.
     ///
     /// # Errors
-    /// [`Error::ForeignSaved`] if `saved` is from another layer's call; if `x` or an upstream derivative does
-    /// not have the shape it had; [`Error::OutOfMemory`].
+    /// [`Error::ForeignSaved`] if `saved` is from the call of a layer of another configuration or level; if `x` or an
+    /// upstream derivative does not have the shape it had; [`Error::OutOfMemory`]. Not noticed: a layer of the same
+    /// configuration with other parameters, or other values in `x`; the gradients are wrong then.
     pub fn backward<'a>(
         &self,
         x: impl Into<View<'a, E>>,
@@ -206,9 +207,36 @@ impl<E: Element> RnnBase<E> {
         }
         check_upstream(config, call, &upstream)?;
         check_gradients(config, call, &into)?;
+        let back = &mut workspace.back;
         if !into.accumulate {
             into.clear();
+        } else if config.bidirectional
+            && let Some(to) = into.input.take()
+        {
+            // Both directions come to zero first: which comes to a row first depends on where spans of steps end.
+            let mut sum = core::mem::take(&mut back.input_sum);
+            sum.reserve(to.len());
+            sum[..to.len()].fill(E::ZERO);
+            let into = GradientsMut { input: Some(&mut sum[..to.len()]), ..into };
+            self.back_by_rows(x, upstream, (saved, call), back, into);
+            to.iter_mut().zip(&sum[..]).for_each(|(to, &sum)| *to = *to + sum);
+            back.input_sum = sum;
+            return Ok(());
         }
+        self.back_by_rows(x, upstream, (saved, call), back, into);
+        Ok(())
+    }
+
+    /// Runs a checked call, and adds the gradients to what is there.
+    fn back_by_rows<'a>(
+        &self,
+        x: View<'a, E>,
+        upstream: Upstream<'a, E>,
+        (saved, call): (&Saved<E>, &SavedCall),
+        back: &mut BackMemory<E>,
+        into: GradientsMut<'_, E>,
+    ) {
+        let (config, dims) = (self.config(), &call.dims);
         let (batch, order) = saved.batch(call);
         let rows = dims.rows;
         let state = |view: Option<View<'a, E>>| {
@@ -239,8 +267,7 @@ impl<E: Element> RnnBase<E> {
             ],
             parameters: matrices(config, into.parameters),
         };
-        self.shared().run_back(job, &mut workspace.back);
-        Ok(())
+        self.shared().run_back(job, back);
     }
 }
 
@@ -300,10 +327,12 @@ fn check_gradients<E: Element>(
     call: &SavedCall,
     into: &GradientsMut<'_, E>,
 ) -> Result<(), Error> {
+    if (into.c_0.is_some() || into.reset_c.is_some()) && !config.mode.has_cell_state() {
+        return Err(Error::CellState { expected: false });
+    }
     let dims = &call.dims;
     let scans = config.num_layers * config.num_directions() * dims.rows;
-    let cells = if config.mode.has_cell_state() { config.hidden_size } else { 0 };
-    let (h, c) = (scans * config.output_size(), scans * cells);
+    let (h, c) = (scans * config.output_size(), scans * config.hidden_size);
     for (tensor, to, expected) in [
         ("gradient of input", &into.input, dims.sequence_rows() * config.input_size),
         ("gradient of h_0", &into.h_0, h),

@@ -291,6 +291,19 @@ fn a_stream_allocates_nothing() {
     }
 }
 
+#[test]
+fn a_clone_of_a_stream_allocates_nothing() {
+    let layer = RnnBase::<f32>::new(Config::new(Mode::Lstm, 64, 300)).unwrap();
+    let mut stream = layer.stream(1).unwrap();
+    stream.set_num_threads(2);
+    stream.step(&[0.5; 64]).unwrap();
+    let mut clone = stream.clone();
+    let calls = allocations(|| {
+        std::hint::black_box(clone.step(&[0.5; 64]).unwrap());
+    });
+    assert_eq!(calls, 0);
+}
+
 /// Compiles for types that threads may share and hand over.
 const fn shareable<T: Send + Sync>() {}
 

@@ -61,6 +61,8 @@ pub(crate) struct BackMemory<E> {
     projected: [Buffer<E>; 2],
     /// By the outputs of two layers by turns: `[rows of all steps, D*P]`.
     between: [Buffer<E>; 2],
+    /// By the input of a bidirectional layer, where it is added to what is there: `[rows of all steps, I]`.
+    pub(crate) input_sum: Buffer<E>,
     /// With checkpoints, what forward would have saved of the steps of a pass, one per direction.
     again: [SavedScan<E>; 2],
     tasks: Vec<BackTask<E>>,
@@ -101,7 +103,10 @@ impl<E: Element> Shared<E> {
         let (config, batch) = (&self.config, job.batch);
         let total = batch.rows_before(batch.steps());
         let width = config.num_directions() * config.output_size();
-        let BackMemory { deltas, projected, between, again, tasks, exchange } = memory;
+        if batch.rows() == 0 {
+            return; // however many steps
+        }
+        let BackMemory { deltas, projected, between, again, tasks, exchange, .. } = memory;
         let between = between.each_mut().map(|buffer| {
             buffer.reserve(if config.num_layers > 1 { total * width } else { 0 });
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })

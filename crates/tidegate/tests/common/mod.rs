@@ -1,6 +1,7 @@
 //! Fixture cases as this crate's types, and random calls.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod call;
 pub(crate) mod sample;
 
 use tidegate::{Config, Element, Mode, StateDict, Tensor, View};
