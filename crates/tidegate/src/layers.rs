@@ -73,6 +73,7 @@ impl Nonlinearity {
 
 /// The constructor's arguments of a layer, with PyTorch's defaults.
 #[derive(Copy, Clone, Debug)]
+#[must_use = "a builder makes no layer until `build`"]
 pub struct Builder<L> {
     config: Config,
     level: Option<Level>,

@@ -1,5 +1,7 @@
 //! Parameters under PyTorch's names: how they begin, how they are read and replaced.
 
+use std::collections::HashSet;
+
 use crate::generator::Generator;
 use crate::{Config, Element, Error, StateDict, Tensor};
 
@@ -34,11 +36,9 @@ pub(crate) fn from_dict<E: Element>(
         .into_iter()
         .map(|(name, shape)| (format!("{prefix}{}", rename(&name)), shape))
         .collect();
-    if let Some(name) = dict
-        .names()
-        .filter(|name| name.starts_with(prefix))
-        .find(|name| !expected.iter().any(|(known, _)| known == name))
-    {
+    let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let mut names = dict.names().filter(|name| name.starts_with(prefix));
+    if let Some(name) = names.find(|name| !known.contains(name)) {
         return Err(Error::UnexpectedParameter { name: name.to_string() });
     }
     expected

@@ -89,6 +89,7 @@ impl RnnBase<f32> {
     ///
     /// # Panics
     /// If there is no memory for them.
+    #[must_use]
     pub fn with_bf16_weights(&self) -> Self {
         let Shared { config, level, ref parameters, .. } = *self.shared;
         Self { shared: memory::or_panic(|| Shared::new(config, level, true, parameters.clone())) }
@@ -209,6 +210,7 @@ impl<E: Element> RnnBase<E> {
     ///
     /// # Panics
     /// If there is no memory for its weights.
+    #[must_use]
     pub fn at_level(&self, level: Level) -> Self {
         let Shared { config, half, ref parameters, .. } = *self.shared;
         Self { shared: memory::or_panic(|| Shared::new(config, level, half, parameters.clone())) }

@@ -1,29 +1,36 @@
+use std::collections::HashMap;
+
 use crate::Tensor;
 
 /// Tensors by name, in the order they were inserted, as PyTorch's `state_dict()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StateDict<E> {
     entries: Vec<(String, Tensor<E>)>,
+    /// Numbers of the entries: a file may have a great many.
+    by_name: HashMap<String, usize>,
 }
 
 impl<E> StateDict<E> {
     /// A state dict without entries.
     pub fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self { entries: Vec::new(), by_name: HashMap::new() }
     }
 
     /// Adds `tensor` under `name`, or replaces the one that is there.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor<E>) {
         let name = name.into();
-        match self.entries.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, entry)) => *entry = tensor,
-            None => self.entries.push((name, tensor)),
+        match self.by_name.get(&name) {
+            Some(&at) => self.entries[at].1 = tensor,
+            None => {
+                self.by_name.insert(name.clone(), self.entries.len());
+                self.entries.push((name, tensor));
+            }
         }
     }
 
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Option<&Tensor<E>> {
-        self.entries.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor)
+        self.by_name.get(name).map(|&at| &self.entries[at].1)
     }
 
     /// Names and tensors in order.

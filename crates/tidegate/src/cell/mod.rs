@@ -45,9 +45,8 @@ pub(crate) type Gradients<C, T> = (<C as Cell>::Deltas<T>, <C as Cell>::State<T>
 
 /// One step of one recurrent cell, for as many hidden units as a vector has lanes.
 ///
-/// The driver computes every gate's sum as one chain of fused multiply-adds: the bias, then
-/// `W_ih x`, then `W_hh h`. A gate named in [`SPLIT`](Cell::SPLIT) wants the two halves apart:
-/// `b_ih + W_ih x` and `b_hh + W_hh h`.
+/// The driver computes every gate's sum, `b + W_ih x + W_hh h` in the order that `NUMERICS.md` defines. A gate named in
+/// [`SPLIT`](Cell::SPLIT) wants the two halves apart: `b_ih + W_ih x` and `b_hh + W_hh h`.
 pub(crate) trait Cell: Sized + 'static {
     /// One entry per gate, in PyTorch's order.
     type Gates<T: Copy>: List<T>;
