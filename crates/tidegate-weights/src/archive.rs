@@ -72,6 +72,16 @@ impl Deflated {
     }
 }
 
+/// A file as the directory has it.
+struct Record {
+    member: Member,
+    /// All bytes that it occupies, its own header with them.
+    whole: Range<usize>,
+    crc: u32,
+    /// Where the next entry of the directory begins.
+    next: usize,
+}
+
 /// The files of an archive, in the order of its directory. The checksums of those that are stored
 /// as they are have been checked.
 ///
@@ -79,28 +89,43 @@ impl Deflated {
 /// [`Error::Malformed`]; the message says which entry or byte.
 pub(crate) fn members(file: &[u8]) -> Result<Vec<Member>, Error> {
     let (count, directory) = find_directory(file)?;
-    let mut members = Vec::new();
-    let mut occupied = Vec::new();
+    let mut records = Vec::new();
     let mut start = directory.start;
     for _ in 0..count {
-        let (member, whole, next) = read_member(file, start, &directory)?;
-        occupied.push((whole, members.len()));
-        members.push(member);
-        start = next;
+        let record = read_record(file, start, &directory)?;
+        start = record.next;
+        records.push(record);
     }
     if start != directory.end {
         return Err(at(start, "the directory holds more than the entries that are counted"));
     }
-    occupied.sort_unstable_by_key(|(whole, _)| whole.start);
-    if let Some(pair) = occupied.windows(2).find(|pair| pair[0].0.end > pair[1].0.start) {
-        let [first, second] = [pair[0].1, pair[1].1].map(|i| quoted(&members[i].name));
+    check_distinct(&records)?;
+    // Last, as only of files that share no byte is this work in proportion to the archive.
+    for Record { member, crc, .. } in &records {
+        if let Content::Stored(range) = &member.content
+            && !is_checksum(*crc, &file[range.clone()])
+        {
+            let place = format!("zip archive, entry {}", quoted(&member.name));
+            return Err(Error::at(place, "the checksum of the data is wrong"));
+        }
+    }
+    Ok(records.into_iter().map(|record| record.member).collect())
+}
+
+/// Checks that no two files share bytes or a name.
+fn check_distinct(records: &[Record]) -> Result<(), Error> {
+    let mut by_place: Vec<&Record> = records.iter().collect();
+    by_place.sort_unstable_by_key(|record| record.whole.start);
+    if let Some(pair) = by_place.windows(2).find(|pair| pair[0].whole.end > pair[1].whole.start) {
+        let [first, second] = [pair[0], pair[1]].map(|record| quoted(&record.member.name));
         return Err(Error::at("zip archive", format!("entries {first} and {second} overlap")));
     }
-    let mut names = HashSet::with_capacity(members.len());
-    if let Some(twice) = members.iter().find(|member| !names.insert(member.name.as_str())) {
-        return Err(Error::at("zip archive", format!("two entries {}", quoted(&twice.name))));
+    let mut names = HashSet::with_capacity(records.len());
+    let mut names_of = records.iter().map(|record| record.member.name.as_str());
+    match names_of.find(|name| !names.insert(*name)) {
+        Some(twice) => Err(Error::at("zip archive", format!("two entries {}", quoted(twice)))),
+        None => Ok(()),
     }
-    Ok(members)
 }
 
 /// Number of entries and place of the directory.
@@ -151,12 +176,8 @@ fn find_directory(file: &[u8]) -> Result<(usize, Range<usize>), Error> {
     }
 }
 
-/// The entry of the directory at `start`, all bytes that its file occupies, and the next entry.
-fn read_member(
-    file: &[u8],
-    start: usize,
-    directory: &Range<usize>,
-) -> Result<(Member, Range<usize>, usize), Error> {
+/// The entry of the directory at `start`; the checksum of its data is not looked at.
+fn read_record(file: &[u8], start: usize, directory: &Range<usize>) -> Result<Record, Error> {
     let cut = || at(start, "an entry of the directory is cut short");
     let fixed = file.get(start..directory.end).filter(|rest| rest.len() >= 46).ok_or_else(cut)?;
     if !fixed.starts_with(b"PK\x01\x02") {
@@ -190,14 +211,12 @@ fn read_member(
     let whole = local..range.end;
     let content = match method {
         0 if packed != size => return Err(lies("stored data must have the size they unpack to")),
-        0 if !is_checksum(crc, &file[range.clone()]) => {
-            return Err(lies("the checksum of the data is wrong"));
-        }
         0 => Content::Stored(range),
         8 => Content::Deflated(Deflated { range, size, crc }),
         _ => return Err(lies(&format!("compression method {method} is not supported"))),
     };
-    Ok((Member { name: name.to_string(), content }, whole, next))
+    let member = Member { name: name.to_string(), content };
+    Ok(Record { member, whole, crc, next })
 }
 
 /// Packed size, size and place of an entry of the directory: from its extra field `extra` bytes

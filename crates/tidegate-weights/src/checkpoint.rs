@@ -89,7 +89,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`], [`Error::UnsupportedDtype`] if the elements are not floating-point
-    /// numbers, [`Error::TooLarge`] if they unpack or repeat to more than [`EXPANSION`] allows,
+    /// numbers, [`Error::TooLarge`] if they unpack, repeat or decode to more than [`EXPANSION`] allows,
     /// [`Error::Malformed`] if compressed data are broken, [`Error::OutOfMemory`].
     ///
     /// [`EXPANSION`]: crate::EXPANSION

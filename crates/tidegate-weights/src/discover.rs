@@ -135,7 +135,7 @@ impl Checkpoint {
                 return Err(Error::ParameterShape { name, expected, got });
             }
             // Tensors can be views of the same storage, so that all of them together are too much.
-            bytes = bytes.saturating_add(entry.bytes());
+            bytes = bytes.saturating_add(entry.bytes_as(size_of::<E>()));
             if bytes > limit {
                 let what = format!("layer {}", crate::error::quoted(&layer.prefix));
                 return Err(Error::TooLarge { what, bytes, limit });

@@ -106,9 +106,15 @@ impl Entry {
     /// Bytes of the tensor as it is stored, each element counted once; 0 for a type that is not
     /// read.
     pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_as(0)
+    }
+
+    /// Bytes of the tensor as it is stored or with elements of `size` bytes, whichever are more; 0
+    /// for a type that is not read.
+    pub(crate) fn bytes_as(&self, size: usize) -> u64 {
         // Both factors fit a usize, and so did their product over the storage, unless elements
         // repeat: hence u64, and saturating.
-        let size = self.dtype.size().unwrap_or(0) as u64;
+        let size = self.dtype.size().map_or(0, |stored| stored.max(size)) as u64;
         element_count(&self.shape).map_or(u64::MAX, |count| (count as u64).saturating_mul(size))
     }
 
@@ -129,6 +135,7 @@ impl Entry {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub(crate) fn numbers<E: Element>(&self, file: &[u8]) -> Result<Tensor<E>, Error> {
+        self.check_limit(size_of::<E>(), file)?;
         let bytes = self.little_endian(file)?;
         let data = self.dtype.decode(&bytes).ok_or_else(|| self.expected(NUMBERS))??;
         Tensor::new(&self.shape, data).map_err(|e| Error::tensor(&self.name, e.to_string()))
@@ -139,8 +146,21 @@ impl Entry {
     /// # Errors
     /// As [`tensor`](Self::tensor).
     pub(crate) fn integers(&self, file: &[u8]) -> Result<Vec<i128>, Error> {
+        self.check_limit(size_of::<i128>(), file)?;
         let bytes = self.little_endian(file)?;
         self.dtype.integers(&bytes).ok_or_else(|| self.expected("integers"))?
+    }
+
+    /// Checks that the elements, decoded to `size` bytes each, are not more than `file` may come to.
+    fn check_limit(&self, size: usize, file: &[u8]) -> Result<(), Error> {
+        let (bytes, limit) = (self.bytes_as(size), data_limit(file.len()));
+        match bytes > limit {
+            true => {
+                let what = format!("tensor {}", crate::error::quoted(&self.name));
+                Err(Error::TooLarge { what, bytes, limit })
+            }
+            false => Ok(()),
+        }
     }
 
     /// The error that other elements are `expected`.
@@ -154,20 +174,18 @@ impl Entry {
     /// As [`tensor`](Self::tensor).
     pub(crate) fn little_endian<'a>(&self, file: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
         let Some(size) = self.dtype.size() else { return Err(self.expected(NUMBERS)) };
-        let (bytes, limit) = (self.bytes(), data_limit(file.len()));
-        if bytes > limit {
-            let what = format!("tensor {}", crate::error::quoted(&self.name));
-            return Err(Error::TooLarge { what, bytes, limit });
-        }
+        self.check_limit(size, file)?;
+        let bytes = self.bytes();
         let stored = match &self.storage {
             Storage::Plain(range) => Cow::Borrowed(&file[range.clone()]),
             Storage::Deflated(deflated, skip) => Cow::Owned(deflated.inflate(file, *skip)?),
             Storage::Unread => Cow::Borrowed(&[][..]),
         };
-        let (start, length) = (self.layout.offset * size, bytes as usize);
-        if length == 0 {
+        if bytes == 0 {
+            // Of a tensor without elements the offset may be any.
             return Ok(Cow::Borrowed(&[]));
         }
+        let (start, length) = (self.layout.offset * size, bytes as usize);
         let strides = self.layout.strides.as_deref();
         let contiguous = strides.is_none_or(|strides| is_row_major(&self.shape, strides));
         if contiguous && (size == 1 || !self.layout.big_endian) {
@@ -320,6 +338,14 @@ mod tests {
         let entry =
             Entry::new("w".into(), Dtype::U16, vec![2], Storage::Plain(0..6), layout).unwrap();
         assert_eq!(&*entry.little_endian(&[1, 2, 3, 4, 5, 6]).unwrap(), [4, 3, 6, 5]);
+    }
+
+    #[test]
+    fn a_tensor_without_elements_may_begin_anywhere() {
+        let layout = Layout { offset: 1 << 62, strides: None, big_endian: false };
+        let entry =
+            Entry::new("w".into(), Dtype::F64, vec![0], Storage::Plain(0..8), layout).unwrap();
+        assert!(entry.little_endian(&[0; 8]).unwrap().is_empty());
     }
 
     #[test]

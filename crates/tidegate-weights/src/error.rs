@@ -7,7 +7,8 @@ use crate::Dtype;
 /// What can be wrong with a checkpoint, or with what is asked of it.
 ///
 /// Messages are one line and name the tensor, the archive's entry or the byte of the file; names
-/// out of a file are escaped and cut to a readable length.
+/// out of a file are escaped and cut to a readable length. What the system or a layer says is the
+/// `source()` and not in the message, so that a chain of errors says it once.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -188,9 +189,35 @@ const NAME: usize = 120;
 /// Characters of an explanation that a message shows.
 const PROBLEM: usize = 400;
 
-/// A name on one line, in quotation marks.
-pub(crate) fn quoted(name: &str) -> String {
+/// A name on one line, in quotation marks: escaped, and cut to a readable length.
+///
+/// For messages about names out of a file, which may hold anything. Quotation marks in it stay.
+///
+/// ```
+/// use tidegate_weights::quoted;
+///
+/// assert_eq!(quoted("encoder.weight_ih_l0"), "\"encoder.weight_ih_l0\"");
+/// assert_eq!(quoted("two\nlines"), "\"two\\nlines\"");
+/// assert!(quoted(&"x".repeat(1000)).ends_with("xxx...\""));
+/// ```
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", shown(name, NAME))
+}
+
+/// Why a pickle may not use `name`.
+fn refusal(name: &str) -> &'static str {
+    match name.strip_prefix("torch.").unwrap_or_default() {
+        "_utils._rebuild_qtensor"
+        | "QInt8Storage"
+        | "QUInt8Storage"
+        | "QInt32Storage"
+        | "QUInt4x2Storage"
+        | "QUInt2x4Storage" => "quantised tensors are not supported",
+        "_utils._rebuild_sparse_tensor" | "_utils._rebuild_sparse_csr_tensor" => {
+            "sparse tensors are not supported"
+        }
+        _ => "it is no part of a state dict or module",
+    }
 }
 
 /// Prefixes as a list to choose from, not too long.
@@ -215,10 +242,10 @@ fn choices(prefixes: &[String]) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, source } => {
-                write!(f, "cannot read {}: {source}", shown(&path.display().to_string(), PROBLEM))
+            Self::Read { path, .. } => {
+                write!(f, "cannot read {}", shown(&path.display().to_string(), PROBLEM))
             }
-            Self::Write { source } => write!(f, "cannot write: {source}"),
+            Self::Write { .. } => f.write_str("cannot write"),
             Self::UnknownFormat { start } => write!(
                 f,
                 "neither safetensors, torch.save's format, .npz nor .npy: the file begins with \
@@ -237,9 +264,9 @@ impl fmt::Display for Error {
             ),
             Self::ForbiddenGlobal { name, offset } => write!(
                 f,
-                "pickle, byte {offset}: {} is not allowed: it is no part of a state dict or module \
-                 (nothing was run)",
-                quoted(name)
+                "pickle, byte {offset}: {} is not allowed: {} (nothing was run)",
+                quoted(name),
+                refusal(name)
             ),
             Self::DuplicateTensor { name } => write!(f, "two tensors are called {}", quoted(name)),
             Self::UnsupportedDtype { tensor, expected, got } => write!(
@@ -277,7 +304,7 @@ impl fmt::Display for Error {
                 quoted(prefix),
                 choices(prefixes)
             ),
-            Self::Layer { prefix, source } => write!(f, "layer {}: {source}", quoted(prefix)),
+            Self::Layer { prefix, .. } => write!(f, "layer {}", quoted(prefix)),
         }
     }
 }

@@ -23,9 +23,10 @@
 //!
 //! A malformed file is an [`Error`] that says where, not a panic, and costs memory and time in
 //! proportion to its size. Sizes that a file claims are compared with what it holds before memory
-//! is asked for. Tensors that are compressed, or that repeat elements, may come to [`EXPANSION`]
-//! times the file's size plus [`ALLOWANCE`]. What a pickle builds takes 5 bytes for each of its
-//! own as `torch.save` writes it, and at most 101 if it was made to (`tests/pickles.rs`).
+//! is asked for. Tensors that are compressed, repeat elements or are asked for in a larger type, may
+//! come to [`EXPANSION`] times the file's size plus [`ALLOWANCE`]; so may all of a layer, and all that
+//! are written, together. What a pickle builds takes 5 bytes for each of its own as `torch.save`
+//! writes it, and at most 101 if it was made to (`tests/pickles.rs`).
 //!
 //! # Where to look
 //! - a format: one file in `format/` and its arm in `format::parse`
@@ -45,7 +46,7 @@ mod write;
 pub use checkpoint::Checkpoint;
 pub use discover::Layer;
 pub use dtype::Dtype;
-pub use error::Error;
+pub use error::{Error, quoted};
 pub use format::Format;
 pub use limits::{ALLOWANCE, EXPANSION, MAX_DIMS};
 pub use write::write_safetensors;

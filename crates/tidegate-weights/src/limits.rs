@@ -2,10 +2,12 @@
 
 use core::cell::Cell;
 
-/// What a file's data may grow to when it is unpacked or expanded, in multiples of the file's size.
+/// What a file's data may grow to when it is unpacked, expanded or decoded, in multiples of the
+/// file's size.
 ///
 /// A guess with room: weights deflate to about 0.9 of their size, and a view that repeats elements
-/// is rare in a checkpoint. Deflate itself can grow data 1032 times, a view without bound.
+/// is rare in a checkpoint. Bytes as `i128`, the largest type that is decoded to, come to just 16.
+/// Deflate itself can grow data 1032 times, a view without bound.
 pub const EXPANSION: u64 = 16;
 
 /// What is allowed on top of [`EXPANSION`], in bytes, so that a small file of zeros still unpacks.

@@ -4,11 +4,19 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 
-use safetensors::tensor::{Dtype as FileDtype, View};
+use safetensors::tensor::{Dtype as FileDtype, TensorInfo};
+use serde::Serializer;
+use serde::ser::SerializeMap;
 use tidegate::{Element, StateDict};
 
+use crate::dtype::reserve;
 use crate::entry::{Entry, NUMBERS};
+use crate::error::quoted;
+use crate::limits::data_limit;
 use crate::{Checkpoint, Dtype, Error};
+
+/// The longest header that the crate `safetensors` reads, and with it the rest of the world.
+const LONGEST_HEADER: usize = 100_000_000;
 
 /// Writes `dict` as a `.safetensors` file. Equal dicts give equal bytes.
 ///
@@ -24,19 +32,22 @@ use crate::{Checkpoint, Dtype, Error};
 /// ```
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Write`], [`Error::OutOfMemory`].
 pub fn write_safetensors<E: Element>(writer: impl Write, dict: &StateDict<E>) -> Result<(), Error> {
     let single = size_of::<E>() == size_of::<f32>();
     let raw = |(name, tensor): (_, &tidegate::Tensor<E>)| {
-        let data = tensor.data().iter().map(|x| x.to_f64());
-        let data: Vec<u8> = match single {
-            true => data.flat_map(|x| (x as f32).to_le_bytes()).collect(),
-            false => data.flat_map(f64::to_le_bytes).collect(),
-        };
+        let elements = tensor.data();
+        let mut data = reserve(size_of_val(elements))?;
+        for x in elements.iter().map(|x| x.to_f64()) {
+            match single {
+                true => data.extend((x as f32).to_le_bytes()),
+                false => data.extend(x.to_le_bytes()),
+            }
+        }
         let dtype = if single { FileDtype::F32 } else { FileDtype::F64 };
-        (name, Raw { dtype, shape: tensor.shape().to_vec(), data: Cow::Owned(data) })
+        Ok((name, Raw { dtype, shape: tensor.shape().to_vec(), data: Cow::Owned(data) }))
     };
-    write(writer, dict.iter().map(raw).collect())
+    write(writer, dict.iter().map(raw).collect::<Result<_, Error>>()?)
 }
 
 impl Checkpoint {
@@ -44,15 +55,26 @@ impl Checkpoint {
     /// types they have. Equal tensors give equal bytes.
     ///
     /// # Errors
-    /// [`Error::Write`]; as [`tensor`](Self::tensor), but integers and truth values are written.
+    /// [`Error::Write`]; as [`tensor`](Self::tensor), but integers and truth values are written, and
+    /// [`Error::TooLarge`] is about all of them together.
     pub fn write_safetensors(
         &self,
         writer: impl Write,
         mut keep: impl FnMut(&str) -> bool,
     ) -> Result<(), Error> {
         let kept = self.entries().iter().filter(|entry| keep(&entry.name));
-        let raw = |entry| self.raw(entry);
-        write(writer, kept.map(raw).collect::<Result<_, Error>>()?)
+        let limit = data_limit(self.file.len());
+        let (mut bytes, mut tensors) = (0u64, Vec::new());
+        for entry in kept {
+            // Tensors can be views of the same storage, so that all of them together are too much.
+            bytes = bytes.saturating_add(entry.bytes());
+            if bytes > limit {
+                let what = format!("tensor {} and those before it", quoted(&entry.name));
+                return Err(Error::TooLarge { what, bytes, limit });
+            }
+            tensors.push(self.raw(entry)?);
+        }
+        write(writer, tensors)
     }
 
     fn raw<'a>(&'a self, entry: &'a Entry) -> Result<(&'a str, Raw<'a>), Error> {
@@ -86,28 +108,85 @@ struct Raw<'a> {
     data: Cow<'a, [u8]>,
 }
 
-impl View for Raw<'_> {
-    fn dtype(&self) -> FileDtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
+/// Writes `tensors`, which are in memory, in the order of `safetensors::serialize`, which copies them
+/// all first.
+fn write(mut writer: impl Write, mut tensors: Vec<(&str, Raw<'_>)>) -> Result<(), Error> {
+    // Those of the largest elements first, so that all lie at multiples of their size.
+    tensors.sort_by(|(name, a), (other, b)| b.dtype.cmp(&a.dtype).then(name.cmp(other)));
+    let header = header(&tensors)?;
+    let mut parts = vec![&header[..]];
+    parts.extend(tensors.iter().map(|(_, tensor)| &*tensor.data));
+    let mut written = parts.into_iter().try_for_each(|part| writer.write_all(part));
+    written = written.and_then(|()| writer.flush());
+    written.map_err(|source| Error::Write { source })
 }
 
-fn write(mut writer: impl Write, tensors: Vec<(&str, Raw<'_>)>) -> Result<(), Error> {
+/// What a file of `tensors` begins with: the header's length, and the header.
+fn header(tensors: &[(&str, Raw<'_>)]) -> Result<Vec<u8>, Error> {
+    let failed = |problem: String| Error::at("safetensors header", problem);
+    let mut header = vec![0; 8];
+    serialize(tensors, &mut header).map_err(|e| failed(e.to_string()))?;
+    // Spaces up to a multiple of 8, where the data begin.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let length = header.len() - 8;
+    if length > LONGEST_HEADER {
+        return Err(failed(format!("{length} bytes are more than other readers read")));
+    }
+    header[..8].copy_from_slice(&(length as u64).to_le_bytes());
+    Ok(header)
+}
+
+/// Appends the object of JSON that says where the data of each tensor lie.
+fn serialize(tensors: &[(&str, Raw<'_>)], header: &mut Vec<u8>) -> serde_json::Result<()> {
+    let mut serializer = serde_json::Serializer::new(header);
+    let mut map = serializer.serialize_map(Some(1 + tensors.len()))?;
     // Other readers ask whose layout of parameters this is; it is PyTorch's.
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    let file = safetensors::serialize(tensors, Some(metadata))
-        .map_err(|e| Error::at("safetensors header", e.to_string()))?;
-    writer.write_all(&file).and_then(|()| writer.flush()).map_err(|source| Error::Write { source })
+    map.serialize_entry("__metadata__", &HashMap::from([("format", "pt")]))?;
+    let mut start = 0;
+    for (name, Raw { dtype, shape, data }) in tensors {
+        let data_offsets = (start, start + data.len());
+        start = data_offsets.1;
+        let (dtype, shape) = (*dtype, shape.clone());
+        map.serialize_entry(name, &TensorInfo { dtype, shape, data_offsets })?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_crate_safetensors() {
+        let data: Vec<u8> = (0..16).collect();
+        for of in [
+            &[][..],
+            &[
+                ("b", FileDtype::F32, 2),
+                ("a\n", FileDtype::F32, 1),
+                ("c", FileDtype::U8, 3),
+                ("d", FileDtype::I64, 2),
+            ],
+        ] {
+            let raw = |&(name, dtype, count): &(_, FileDtype, usize)| {
+                let data = Cow::Borrowed(&data[..count * dtype.bitsize() / 8]);
+                (name, Raw { dtype, shape: vec![1, count], data })
+            };
+            let view = |(name, raw): &(&str, Raw<'_>)| {
+                (
+                    name.to_string(),
+                    TensorView::new(raw.dtype, raw.shape.clone(), &data[..raw.data.len()]).unwrap(),
+                )
+            };
+            let tensors: Vec<_> = of.iter().map(raw).collect();
+            let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+            let expected =
+                safetensors::serialize(tensors.iter().map(view), Some(metadata)).unwrap();
+            let mut written = Vec::new();
+            write(&mut written, tensors).unwrap();
+            assert_eq!(written, expected);
+        }
+    }
 }

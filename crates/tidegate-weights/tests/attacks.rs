@@ -3,11 +3,14 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::cost::{read, refused};
 use common::memory::peak;
 use common::pickle::{archive, dict, pickle, tensor};
 use common::zip::{Record, Zip};
 use common::{npy, raw_npy, raw_safetensors};
+use tidegate::{RnnBase, StateDict, Tensor};
 use tidegate_weights::{ALLOWANCE, Checkpoint, EXPANSION};
 
 #[test]
@@ -286,6 +289,30 @@ fn archives_that_unpack_to_more_than_they_should() {
 
     let deflated = Zip::new().deflated("a/data.pkl", &pickle(&b"N".repeat(1 << 20))).finish();
     refused("a compressed pickle", &deflated, "\"a/data.pkl\": it is compressed");
+}
+
+/// Comparing every name with every other takes minutes.
+#[test]
+fn very_many_layers_load_in_little_time() {
+    let layers = 50_000;
+    let name = |k: usize| format!("weight_{}_l{}", ["ih", "hh"][k % 2], k / 2);
+    let tensor = |k: usize| {
+        let (start, end) = (4 * k, 4 * k + 4);
+        format!(r#""{}":{{"dtype":"F32","shape":[1,1],"data_offsets":[{start},{end}]}}"#, name(k))
+    };
+    let header = (0..2 * layers).map(tensor).collect::<Vec<_>>().join(",");
+    let file = raw_safetensors(&format!("{{{header}}}"), &vec![0; 8 * layers]);
+    let start = Instant::now();
+    let checkpoint = Checkpoint::from_bytes(file).unwrap();
+    let layer = checkpoint.layer(None).unwrap();
+    let dict = checkpoint.state_dict::<f32>(&layer).unwrap();
+    assert_eq!(dict.len(), 2 * layers);
+    // One parameter too many: names are compared before a layer is made, which takes memory.
+    let mut dict: StateDict<f32> = dict;
+    dict.insert("weight_hr_l0", Tensor::new(&[1, 1], vec![0.0]).unwrap());
+    let error = RnnBase::from_state_dict(layer.config, &dict, "").unwrap_err();
+    assert!(matches!(error, tidegate::Error::UnexpectedParameter { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 /// Many views of one storage, each of which may be read, but not all of them as one layer.

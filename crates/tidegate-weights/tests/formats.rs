@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::pickle::{archive, dict, int, legacy, module, object, reduce, tensor, text, tuple};
 use common::zip::{Record, Zip};
-use common::{fixture, fixtures, npy, raw_npy, raw_safetensors, safetensors};
+use common::{fixture, fixtures, npy, raw_npy, raw_safetensors, safetensors, told};
 use tidegate::{Config, Mode, RnnBase, StateDict, Tensor};
 use tidegate_weights::{Checkpoint, Dtype, Error, Format};
 
@@ -114,7 +114,7 @@ fn the_format_is_told_by_the_content_not_by_the_name() {
     std::fs::write(&path, fixture("float16.safetensors")).unwrap();
     assert_eq!(Checkpoint::open(&path).unwrap().format(), Format::Safetensors);
 
-    let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+    let error = told(&Checkpoint::open(folder.path()).unwrap_err());
     assert!(error.starts_with("cannot read ") && error.ends_with("not a file"), "{error}");
     let error = Checkpoint::open(folder.path().join("absent.pt")).unwrap_err();
     assert!(matches!(error, Error::Read { .. }), "{error}");
@@ -221,6 +221,25 @@ fn npy_headers_of_every_version_are_read() {
     }
     let scalar = raw_npy("{'descr': '<f8', 'fortran_order': True, 'shape': ()}", &data);
     assert_eq!(open(scalar).tensor::<f64>("array").unwrap().shape(), [0usize; 0]);
+}
+
+/// NumPy writes the first two versions in Latin-1, and what holds other letters in the third.
+#[test]
+fn fields_of_any_name_are_arrays_that_are_not_read() {
+    for (version, field) in
+        [(1, &b"'\xe9'"[..]), (2, b"'\xe9'"), (3, b"'\xc3\xa9'"), (1, b"\"it's\"")]
+    {
+        let header =
+            [b"{'descr': [(", field, b", '<f4')], 'fortran_order': False, 'shape': (1,), }\n"];
+        let header = header.concat();
+        let length = (header.len() as u32).to_le_bytes();
+        let length = if version == 1 { &length[..2] } else { &length };
+        let array = [b"\x93NUMPY", &[version, 0][..], length, &header, &[0; 4]].concat();
+        let zip = Zip::new().stored("records.npy", &array).stored("w.npy", &npy(&[1], &[1.5]));
+        let checkpoint = open(zip.finish());
+        assert_eq!(checkpoint.dtype("records"), Some(Dtype::Other), "{version}");
+        assert_eq!(checkpoint.tensor::<f32>("w").unwrap().data(), [1.5]);
+    }
 }
 
 #[test]

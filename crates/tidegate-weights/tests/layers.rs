@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{fixture, raw_safetensors, safetensors};
+use common::{fixture, raw_safetensors, safetensors, told};
 use tidegate::{Config, Generator, Mode, RnnBase, StateDict, Tensor};
 use tidegate_weights::{Checkpoint, Dtype, Error, Layer};
 
@@ -153,7 +153,7 @@ fn biases_must_be_there_for_all_layers_or_none() {
 fn messages_say_what_was_expected_and_what_came() {
     let config = Config { num_layers: 2, ..Config::new(Mode::Lstm, 3, 4) };
     let dict = random(config, "e.");
-    let message = |dict: &StateDict<f32>| open(dict).layer(None).unwrap_err().to_string();
+    let message = |dict: &StateDict<f32>| told(&open(dict).layer(None).unwrap_err());
     assert_eq!(
         message(&without(&dict, "e.weight_hh_l1")),
         "parameter \"e.weight_hh_l1\" is missing: expected shape [16, 4]"

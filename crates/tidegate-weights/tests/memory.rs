@@ -71,6 +71,13 @@ fn every_allocation_that_fails_is_an_error() {
         assert!(count >= 10, "{name}: {count}");
         assert_eq!(load().unwrap().state_dict(), dict, "{name}");
     }
+    // Compressed tensors, and a dictionary, which is not in the form in which it is written.
+    let packed = Checkpoint::open(folder.path().join("packed.npz")).unwrap();
+    let memory = |error: &Error| matches!(error, Error::OutOfMemory { bytes } if *bytes >= LARGE);
+    let convert = || packed.write_safetensors(std::io::sink(), |_| true);
+    let write = || write_safetensors(std::io::sink(), &dict);
+    assert!(failing::each("convert", LARGE, convert, memory) >= 4);
+    assert!(failing::each("write", LARGE, write, memory) >= 4);
 }
 
 fn bytes(elements: &[f32]) -> Vec<u8> {

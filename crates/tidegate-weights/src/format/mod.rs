@@ -46,7 +46,7 @@ pub(crate) fn tell(file: &[u8]) -> Result<Start, Error> {
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Format::Safetensors,
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => return Ok(Start::Archive),
         _ if file.starts_with(npy::MAGIC) => Format::Npy,
-        _ if file.starts_with(torch::LEGACY_MAGIC) => Format::TorchLegacy,
+        _ if torch::legacy_start(file).is_some() => Format::TorchLegacy,
         [0x80, 2..=5, ..] => {
             return Err(Error::UnsupportedFile {
                 what: "a plain pickle, which holds no tensors of PyTorch: write the file with \

@@ -48,8 +48,12 @@ impl Header {
         }
         let data = text + length;
         let text = start.get(text..data).ok_or_else(cut)?;
-        let text = std::str::from_utf8(text).map_err(|_| lies("not text"))?;
-        let (descr, fortran_order, shape) = Text(text)
+        let text = match version[0] {
+            3.. => std::str::from_utf8(text).map_err(|_| lies("not text"))?.to_string(),
+            // Latin-1, whose bytes are the numbers of their characters.
+            _ => text.iter().map(|&byte| char::from(byte)).collect(),
+        };
+        let (descr, fortran_order, shape) = Text(&text)
             .dictionary()
             .ok_or_else(|| lies(&format!("not the line that NumPy writes: {}", text.trim_end())))?;
         Ok(Self { descr, fortran_order, shape, data })
@@ -161,7 +165,7 @@ impl<'a> Text<'a> {
         }
         let mut open = 1usize;
         while open > 0 {
-            let at = self.0.find(['[', ']', '\''])?;
+            let at = self.0.find(['[', ']', '\'', '"'])?;
             let (_, rest) = self.0.split_at(at);
             match rest.as_bytes()[0] {
                 b'[' => open += 1,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::memory::peak;
-use super::read_all;
+use super::{read_all, told};
 
 /// Checks that `file` is refused with a message that has `expected` in it, cheaply.
 pub(crate) fn refused(what: &str, file: &[u8], expected: &str) {
@@ -20,5 +20,5 @@ pub(crate) fn read(what: &str, file: &[u8]) -> Result<(), String> {
     let bound = 150 * file.len() + (4 << 20);
     assert!(bytes <= bound, "{what}: {bytes} bytes for a file of {}", file.len());
     assert!(start.elapsed() < Duration::from_secs(20), "{what}: {:?}", start.elapsed());
-    result.map_err(|e| e.to_string())
+    result.map_err(|e| told(&e))
 }

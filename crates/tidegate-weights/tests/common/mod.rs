@@ -9,7 +9,7 @@ pub(crate) mod zip;
 
 use std::path::PathBuf;
 
-pub(crate) use read::read_all;
+pub(crate) use read::{read_all, told};
 use tidegate::{Element, StateDict};
 use tidegate_weights::write_safetensors;
 

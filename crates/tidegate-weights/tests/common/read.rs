@@ -1,11 +1,13 @@
 //! Asks for everything that is in a file.
 
+use std::error::Error as _;
+
 use tidegate_weights::{Checkpoint, Error};
 
 /// Reads a file and everything in it; the first error, whose message must be one short line.
 pub(crate) fn read_all(file: &[u8]) -> Result<(), Error> {
     let checked = |error: Error| {
-        let message = error.to_string();
+        let message = told(&error);
         assert!(!message.contains(['\n', '\r', '\x1b', '\0']), "{message:?}");
         assert!(message.chars().count() < 1500, "{message}");
         error
@@ -28,4 +30,12 @@ pub(crate) fn read_all(file: &[u8]) -> Result<(), Error> {
         first.and(written.map_err(checked))
     };
     read().map_err(checked)
+}
+
+/// What an error and its cause say, as programs print them.
+pub(crate) fn told(error: &Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }

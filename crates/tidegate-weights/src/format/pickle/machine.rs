@@ -348,29 +348,6 @@ impl<'a> Machine<'a, '_> {
         self.memo[number] = value;
         self.push(value)
     }
-
-    fn append(&mut self, items: Vec<Value>) -> Done {
-        self.charge(items.len() * size_of::<Value>())?;
-        match self.top()? {
-            Node::List(list) => list.extend(items),
-            Node::Opaque => {}
-            _ => return Err(self.wrong("items for what is no list")),
-        }
-        Ok(())
-    }
-
-    fn set_items(&mut self, items: &[Value]) -> Done {
-        let (pairs, rest) = items.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(self.wrong("a key without a value"));
-        }
-        self.charge(size_of_val(items))?;
-        match self.top()? {
-            Node::Dict(dict) => dict.extend(pairs.iter().map(|[key, value]| (*key, *value))),
-            _ => return Err(self.wrong("keys and values for what is no dictionary")),
-        }
-        Ok(())
-    }
 }
 
 fn place(start: usize, length: usize) -> Text {

@@ -16,6 +16,9 @@ pub(super) use globals::Type;
 pub(super) use machine::read;
 pub(super) use walk::{Found, tensors};
 
+use crate::Error;
+use crate::limits::Budget;
+
 /// What a pickle built.
 #[derive(Debug)]
 pub(super) struct Pickle<'a> {
@@ -93,23 +96,36 @@ impl<'a> Pickle<'a> {
         self.root
     }
 
-    /// The string `text`.
-    pub(super) fn text(&self, text: Text) -> &'a str {
-        slice(self.bytes, text)
-    }
-
-    /// A string or a number as a name; `None` for anything else.
-    pub(super) fn name(&self, value: Value) -> Option<Cow<'a, str>> {
+    /// A string or a number as a name; `None` for anything else. Of a string all bytes are looked at:
+    /// the caller has paid for them.
+    fn name(&self, value: Value) -> Option<Cow<'a, str>> {
         match value {
-            Value::Text(text) => Some(Cow::Borrowed(self.text(text))),
+            Value::Text(text) => Some(Cow::Borrowed(slice(self.bytes, text))),
             Value::Int(number) => Some(Cow::Owned(number.to_string())),
             _ => None,
         }
     }
 
-    /// The name of `storage`.
-    pub(super) fn key(&self, storage: &Storage) -> Cow<'a, str> {
-        self.name(storage.key).unwrap_or_default()
+    /// The same, paid for: a pickle can use one long string again and again, at two bytes a use.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the budget is spent.
+    pub(super) fn paid_name(
+        &self,
+        value: Value,
+        budget: &Budget,
+    ) -> Result<Option<Cow<'a, str>>, Error> {
+        let within = budget.charge(value.text_length());
+        within.ok_or_else(|| Error::at("pickle", "it uses long names too often"))?;
+        Ok(self.name(value))
+    }
+
+    /// The name of `storage`, paid for.
+    ///
+    /// # Errors
+    /// As [`paid_name`](Self::paid_name).
+    pub(super) fn key(&self, storage: &Storage, budget: &Budget) -> Result<Cow<'a, str>, Error> {
+        Ok(self.paid_name(storage.key, budget)?.unwrap_or_default())
     }
 
     /// The items, if `value` is a list.
@@ -118,12 +134,6 @@ impl<'a> Pickle<'a> {
             Node::List(items) => Some(items),
             _ => None,
         }
-    }
-
-    /// The value under `key`, if `value` is a dictionary that has one.
-    pub(super) fn get(&self, value: Value, key: &str) -> Option<Value> {
-        let Node::Dict(items) = self.node(value)? else { return None };
-        lookup(self.bytes, items, key)
     }
 
     /// Every storage that the pickle mentions.
@@ -142,15 +152,31 @@ impl<'a> Pickle<'a> {
     }
 }
 
-/// A string of the pickle `bytes`; its place was checked when it was read.
-fn slice(bytes: &[u8], text: Text) -> &str {
+impl Value {
+    /// Bytes of it, if it is a string, otherwise 0.
+    fn text_length(self) -> usize {
+        match self {
+            Self::Text(text) => text.length as usize,
+            _ => 0,
+        }
+    }
+}
+
+/// The bytes of a string of the pickle `bytes`; its place was checked when it was read.
+fn raw(bytes: &[u8], text: Text) -> &[u8] {
     let start = text.start as usize;
-    let bytes = bytes.get(start..start + text.length as usize).unwrap_or_default();
-    std::str::from_utf8(bytes).unwrap_or_default()
+    bytes.get(start..start + text.length as usize).unwrap_or_default()
+}
+
+/// A string of the pickle `bytes`. Takes time in proportion to its length, unlike [`raw`].
+fn slice(bytes: &[u8], text: Text) -> &str {
+    std::str::from_utf8(raw(bytes, text)).unwrap_or_default()
 }
 
 /// The value under `key` in the items of a dictionary: the last one, as in Python.
 fn lookup(bytes: &[u8], items: &[(Value, Value)], key: &str) -> Option<Value> {
-    let is_key = |value: &Value| matches!(value, Value::Text(text) if slice(bytes, *text) == key);
+    // Of a string of another length, no byte is looked at.
+    let is_key =
+        |value: &Value| matches!(value, Value::Text(text) if raw(bytes, *text) == key.as_bytes());
     items.iter().rev().find(|(found, _)| is_key(found)).map(|(_, value)| *value)
 }

@@ -1,8 +1,11 @@
-//! Names, calls and objects: what REDUCE, NEWOBJ, BUILD and BINPERSID build.
+//! Names, calls and objects: what REDUCE, NEWOBJ, BUILD and BINPERSID build, and what APPENDS and
+//! SETITEMS put into it.
+
+use std::collections::HashSet;
 
 use super::globals::{self, Global, Rebuild};
 use super::machine::{Done, Machine};
-use super::{Node, Storage, Text, Value, View, lookup, slice};
+use super::{Node, Storage, Text, Value, View, lookup, raw, slice};
 use crate::Error;
 use crate::limits::MAX_DIMS;
 
@@ -18,6 +21,8 @@ pub(super) struct Name {
 
 impl Machine<'_, '_> {
     pub(super) fn global(&mut self, module: Text, name: Text) -> Done {
+        // STACK_GLOBAL can name strings that exist already.
+        self.charge(module.length as usize + name.length as usize)?;
         let module_name = slice(self.bytes, module);
         if let Some(global) = globals::find(module_name, slice(self.bytes, name)) {
             return self.push(Value::Global(global));
@@ -40,6 +45,15 @@ impl Machine<'_, '_> {
             .iter()
             .find(|name| !name.allowed)
             .map_or(Ok(()), |name| Err(self.forbidden(name)))
+    }
+
+    /// The bytes of a string, paid for: a pickle can ask for a long one again and again.
+    fn paid_text(&self, value: Value) -> Result<Option<&[u8]>, Error> {
+        self.charge(1 + value.text_length())?;
+        Ok(match value {
+            Value::Text(text) => Some(raw(self.bytes, text)),
+            _ => None,
+        })
     }
 
     /// What a call of `function` builds.
@@ -172,6 +186,41 @@ impl Machine<'_, '_> {
         }
     }
 
+    /// APPENDS: puts items into a list.
+    pub(super) fn append(&mut self, items: Vec<Value>) -> Done {
+        self.charge(items.len() * size_of::<Value>())?;
+        match self.top()? {
+            Node::List(list) => list.extend(items),
+            Node::Opaque => {}
+            // A class that inherits from list.
+            Node::Object(class) => {
+                let class = *class as usize;
+                return Err(self.forbidden(&self.names[class]));
+            }
+            _ => return Err(self.wrong("items for what is no list")),
+        }
+        Ok(())
+    }
+
+    /// SETITEMS: puts keys and their values into a dictionary.
+    pub(super) fn set_items(&mut self, items: &[Value]) -> Done {
+        let (pairs, rest) = items.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(self.wrong("a key without a value"));
+        }
+        self.charge(size_of_val(items))?;
+        match self.top()? {
+            Node::Dict(dict) => dict.extend(pairs.iter().map(|[key, value]| (*key, *value))),
+            // A class that inherits from dict.
+            Node::Object(class) => {
+                let class = *class as usize;
+                return Err(self.forbidden(&self.names[class]));
+            }
+            _ => return Err(self.wrong("keys and values for what is no dictionary")),
+        }
+        Ok(())
+    }
+
     /// NEWOBJ: an object that `class.__new__(class)` would make.
     pub(super) fn new_object(&mut self) -> Done {
         let arguments = self.pop()?;
@@ -223,21 +272,19 @@ impl Machine<'_, '_> {
         else {
             return Ok(None);
         };
-        let transient = match attribute("_non_persistent_buffers_set") {
-            Some(names) => self.list(names).unwrap_or_default(),
-            None => &[],
-        };
-        self.charge(buffers.len().saturating_mul(transient.len()))?;
-        let text = |value: &Value| match value {
-            Value::Text(text) => Some(slice(self.bytes, *text)),
-            _ => None,
-        };
-        let is_transient = |name: &Value| {
-            text(name).is_some_and(|name| transient.iter().any(|other| text(other) == Some(name)))
-        };
-        let buffers = buffers.iter().filter(|(name, _)| !is_transient(name));
-        let items = parameters.iter().chain(buffers).chain(modules);
-        Ok(Some(items.filter(|(_, value)| *value != Value::None).copied().collect()))
+        let names = attribute("_non_persistent_buffers_set").and_then(|names| self.list(names));
+        let mut transient = HashSet::new();
+        for name in names.unwrap_or_default() {
+            transient.extend(self.paid_text(*name)?);
+        }
+        let mut items = parameters.to_vec();
+        for (name, value) in buffers {
+            let persists = self.paid_text(*name)?.is_none_or(|name| !transient.contains(name));
+            items.extend(persists.then_some((*name, *value)));
+        }
+        items.extend(modules);
+        items.retain(|(_, value)| *value != Value::None);
+        Ok(Some(items))
     }
 
     /// BINPERSID: what lies outside of the pickle, that is a storage. In the old format also the
@@ -246,13 +293,13 @@ impl Machine<'_, '_> {
         let id = self.pop()?;
         let id = self.tuple(id)?;
         let tag = match id.first() {
-            Some(Value::Text(text)) => slice(self.bytes, *text),
-            _ => "",
+            Some(Value::Text(text)) => raw(self.bytes, *text),
+            _ => b"",
         };
         match (tag, &id[..]) {
-            ("module", [_, class, ..]) => self.push(*class),
+            (b"module", [_, class, ..]) => self.push(*class),
             (
-                "storage",
+                b"storage",
                 [_, class, key @ (Value::Text(_) | Value::Int(_)), _, count, view @ ..],
             ) => {
                 let element = match class {

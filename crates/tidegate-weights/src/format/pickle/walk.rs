@@ -40,15 +40,15 @@ pub(in super::super) fn tensors<'p>(
         place.next += 1;
         walk.path.truncate(length);
         let item = match collection {
-            Node::Dict(items) => items.get(index).map(|(key, value)| (pickle.name(*key), *value)),
+            Node::Dict(items) => items.get(index).copied(),
             Node::Tuple(items) | Node::List(items) => {
-                items.get(index).map(|value| (Some(index.to_string().into()), *value))
+                items.get(index).map(|value| (Value::Int(index as i64), *value))
             }
             _ => None,
         };
         match item {
             None => drop(walk.open.pop()),
-            Some((Some(key), value @ Value::Node(_))) => walk.enter(&key, value)?,
+            Some((key, value @ Value::Node(_))) => walk.enter(key, value)?,
             Some(_) => walk.pay(1)?,
         }
     }
@@ -80,12 +80,14 @@ impl<'p> Walk<'p, '_> {
         within.ok_or_else(|| Error::at("pickle", "it leads to the same values by too many ways"))
     }
 
-    fn enter(&mut self, key: &str, value: Value) -> Result<(), Error> {
-        self.pay(key.len() + 1)?;
+    fn enter(&mut self, key: Value, value: Value) -> Result<(), Error> {
+        // Before its bytes are looked at.
+        self.pay(key.text_length() + 1)?;
+        let Some(key) = self.pickle.name(key) else { return Ok(()) };
         if !self.path.is_empty() {
             self.path.push('.');
         }
-        self.path.push_str(key);
+        self.path.push_str(&key);
         self.visit(value, self.path.len())
     }
 
