@@ -172,6 +172,14 @@ pub(crate) struct JobOptions {
     pub(crate) quiet: bool,
 }
 
+impl JobOptions {
+    /// All files that a computation reads.
+    pub(crate) fn inputs<'a>(&'a self, job: &'a JobArgs) -> Vec<&'a Path> {
+        let own = [&self.state, &self.lengths].into_iter().flatten();
+        [&job.file, &job.input].into_iter().chain(own).map(PathBuf::as_path).collect()
+    }
+}
+
 /// What `torch.nn.RNN` applies to its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Nonlinearity {

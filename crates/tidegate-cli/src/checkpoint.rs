@@ -75,11 +75,11 @@ impl Checkpoint {
     }
 }
 
-/// The name of a layer as `--layer` takes it: its prefix without the last dot.
-pub(crate) fn name(layer: &Layer) -> &str {
+/// The name of a layer as `--layer` takes it: its prefix without the last dot; of one without a prefix, what says so.
+pub(crate) fn name(layer: &Layer) -> String {
     match layer.prefix.as_str() {
-        "" => "(no prefix)",
-        prefix => prefix.strip_suffix('.').unwrap_or(prefix),
+        "" => "(no prefix)".into(),
+        prefix => text::shown(prefix.strip_suffix('.').unwrap_or(prefix)),
     }
 }
 

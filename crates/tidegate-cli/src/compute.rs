@@ -152,7 +152,9 @@ impl<E: Scalar> Job<E> {
         let (width_in, width_out) = (config.input_size, config.output_size());
         let mut output = zeros(axes.shape(width_out));
         let (mut x, mut y) = (vec![], vec![]);
-        for start in (0..axes.steps).step_by(steps) {
+        // Of no sequences there may be any number of steps.
+        let all = if rows == 0 { 0 } else { axes.steps };
+        for start in (0..all).step_by(steps) {
             let steps = steps.min(axes.steps - start);
             let (whole, piece) = (axes.layout().from(start, 0), Layout::time_major(rows));
             x.resize(steps * rows * width_in, E::ZERO);

@@ -64,8 +64,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
 
 /// The program and the command it was given, if that is one: `tidegate run`.
 fn command_name() -> String {
-    let first = std::env::args().nth(1).unwrap_or_default();
-    match Cli::command().find_subcommand(&first) {
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    match Cli::command().find_subcommand(first) {
         Some(command) => format!("tidegate {}", command.get_name()),
         None => "tidegate".into(),
     }

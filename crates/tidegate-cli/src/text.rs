@@ -61,10 +61,17 @@ pub(crate) fn plural(number: usize, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// A name from a file as a terminal may have it: not too long, without characters that control it.
+pub(crate) fn shown(name: &str) -> String {
+    let quoted = tidegate_weights::quoted(name);
+    quoted[1..quoted.len() - 1].into()
+}
+
 /// Names with commas between them: the first few, and how many more there are.
 pub(crate) fn list(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 8;
-    let shown = names.iter().take(SHOWN).map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    let few = names.iter().take(SHOWN).map(|name| self::shown(name.as_ref()));
+    let shown = few.collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
         0 if names.is_empty() => "none".into(),
         0 => shown,

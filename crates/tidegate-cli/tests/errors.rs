@@ -37,6 +37,7 @@ fn set_up() -> Folder {
         .write("cell.npz", npz(&[("output", ones(&[10, 4])), ("c_n", ones(&[1, 4]))]))
         .write("h.npz", npz(&[("h_0", ones(&[1, 5]))]))
         .write("hc.npz", npz(&[("h_0", ones(&[1, 4])), ("c_0", ones(&[1, 4]))]))
+        .write("h4.npz", npz(&[("h_0", ones(&[1, 4]))]))
         .write("lengths.npy", npy(&[2], &[5i64, 6]))
         .write("negative.npy", npy(&[2], &[5i64, -1]))
         .write("three.npy", npy(&[3], &[1i64, 1, 1]));
@@ -97,6 +98,13 @@ const FAILURES: &[(&str, &[&str])] = &[
     ("run one.safetensors batch.npy --output out.csv", &["out.csv", "[5, 2, 3]", ".npz"]),
     ("run one.safetensors batch.npy --output -", &["[5, 2, 3]"]),
     ("run one.safetensors x.npy --output nowhere/out.npz", &["nowhere/out.npz: ", "no folder"]),
+    ("run one.safetensors x.npy --output ./x.npy", &["x.npy: it is an input"]),
+    ("run gru.safetensors x.npy --state h4.npz --output h4.npz", &["h4.npz: it is an input"]),
+    ("verify one.safetensors x.npy plain.npz --output plain.npz", &["plain.npz: it is an input"]),
+    (
+        "convert two.safetensors two.safetensors --layer encoder",
+        &["two.safetensors: it is an input"],
+    ),
     ("verify one.safetensors x.npy missing.npz", &["missing.npz: No such file"]),
     ("verify one.safetensors x.npy plain.npz", &["plain.npz: output", "[9, 5]", "[10, 5]"]),
     (

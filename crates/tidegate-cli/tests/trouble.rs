@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -190,4 +192,54 @@ fn a_pipe_that_never_ends_is_given_up_at_a_line_too_long() {
     let Outcome { code, stderr, .. } =
         outcome(shell.args(["-c", &script]).current_dir(folder.path(".")));
     assert!(code == 1 && stderr.contains("standard input: line 1 is longer"), "{code} {stderr}");
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_bad_usage() {
+    let folder = set_up(10);
+    let Outcome { code, stderr, .. } =
+        outcome(&mut folder.command(&[OsStr::from_bytes(b"\xff"), OsStr::new("x")]));
+    assert!(code == 2 && stderr.lines().count() == 1, "{code} {stderr}");
+}
+
+/// There is nothing to do, however many times.
+#[test]
+fn very_many_steps_of_no_sequence_end_at_once() {
+    let folder = set_up(10);
+    folder.write("none.npy", npy_of("<f4", &[1 << 60, 0, 3], &[], false));
+    folder.write("first.npy", npy_of("<f4", &[0, 1 << 60, 3], &[], false));
+    for line in [
+        "run model.safetensors none.npy --quiet",
+        "run model.safetensors none.npy --quiet --chunk 7",
+        "run model.safetensors first.npy --quiet --batch-first",
+        "run model.safetensors first.npy --quiet --batch-first --chunk 7",
+    ] {
+        let Outcome { code, stderr, .. } = limited(&folder, line);
+        assert!(code == 0 || code == 1 && stderr.lines().count() == 1, "{line}: {code} {stderr}");
+    }
+}
+
+#[test]
+fn names_from_a_file_do_no_harm_to_a_terminal() {
+    let folder = set_up(10);
+    let gru = layer::<f32>(Config::new(Mode::Gru, 3, 4));
+    let long = "a".repeat(70_000) + ".";
+    for (prefix, shown) in [("\u{1b}]0;x\u{7}\u{9b}.", "\\u{1b}]0;x"), (&long, "aaaa")] {
+        save(&folder.path("odd.safetensors"), &[(prefix, &gru), ("b.", &gru)]);
+        for line in ["inspect odd.safetensors", "run odd.safetensors x.npy"] {
+            let Outcome { stdout, stderr, .. } = folder.run(line);
+            let text = stdout + &stderr;
+            assert!(text.contains(shown) && text.len() < 2000, "{line}: {text}");
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{line}: {text:?}");
+        }
+        let layer = prefix.trim_end_matches('.');
+        let output =
+            outcome(&mut folder.command(&["run", "odd.safetensors", "x.npy", "--layer", layer]));
+        assert!(output.code == 0 && output.stdout.contains(shown), "{}", output.stderr);
+        assert!(
+            !output.stdout.contains(|c: char| c.is_control() && c != '\n'),
+            "{}",
+            output.stdout
+        );
+    }
 }

@@ -114,5 +114,5 @@ fn typical_time(job: &Job<f32>) -> Result<Duration> {
 
 /// The program as it was called, so that the next command can be copied.
 fn program() -> String {
-    std::env::args().next().unwrap_or_else(|| "tidegate".into())
+    std::env::args_os().next().map_or("tidegate".into(), |name| name.to_string_lossy().into_owned())
 }

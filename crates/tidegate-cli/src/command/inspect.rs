@@ -30,7 +30,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
 fn listing(checkpoint: &Checkpoint, layers: &[Layer]) -> String {
     let row = |layer: &Layer| {
         [
-            checkpoint::name(layer).to_string(),
+            checkpoint::name(layer),
             layer.to_string(),
             text::plural(layer.parameters, "parameter"),
             text::plural(layer.bytes as usize, "byte"),

@@ -31,7 +31,7 @@ fn run_as<E: Scalar>(args: &RunArgs, checkpoint: &Checkpoint, layer: &Layer) -> 
         let answer = job.run(args.options.quiet)?;
         return io::print(&summary(args, layer, &job, &answer));
     };
-    check_output(path, &job.input.shape)?;
+    check_output(path, &job.input.shape, &args.options.inputs(&args.job))?;
     let answer = job.run(args.options.quiet)?;
     if path == Path::new("-") {
         return io::print_rows(&answer.output);
@@ -57,8 +57,8 @@ fn run_as<E: Scalar>(args: &RunArgs, checkpoint: &Checkpoint, layer: &Layer) -> 
     Ok(())
 }
 
-/// Fails before the work if its answer could not be kept.
-pub(crate) fn check_output(path: &Path, input: &[usize]) -> Result<()> {
+/// Fails before the work if its answer could not be kept, or would replace one of the files `inputs`.
+pub(crate) fn check_output(path: &Path, input: &[usize], inputs: &[&Path]) -> Result<()> {
     let is_text = path == Path::new("-") || Format::of(path) == Some(Format::Csv);
     ensure!(
         !is_text || input.len() == 2,
@@ -67,6 +67,7 @@ pub(crate) fn check_output(path: &Path, input: &[usize]) -> Result<()> {
         path.display()
     );
     if path != Path::new("-") {
+        io::check_no_input(path, inputs)?;
         io::check_writable(path)?;
     }
     Ok(())

@@ -45,7 +45,8 @@ fn run_as<E: Scalar>(
             path != Path::new("-"),
             "--output -: standard output is taken by the comparison; name a file"
         );
-        check_output(path, &job.input.shape)?;
+        let inputs = [args.options.inputs(&args.job), vec![&args.expected]].concat();
+        check_output(path, &job.input.shape, &inputs)?;
     }
     let answer = job.run(args.options.quiet)?;
     if let Some(path) = &args.options.output {

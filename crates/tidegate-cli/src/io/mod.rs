@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 pub(crate) use array::{Array, Scalar};
 pub(crate) use arrays::{Arrays, Loaded, open_named};
 pub(crate) use csv::{read as read_rows, write as write_rows};
-pub(crate) use output::{check_writable, print, write_file, write_stdout};
+pub(crate) use output::{check_no_input, check_writable, print, write_file, write_stdout};
 
 /// The kinds of array file, told by the ending of the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

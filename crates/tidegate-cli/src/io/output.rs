@@ -24,6 +24,9 @@ pub(crate) fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     }
     let target = destination(path)?;
     let mut file = temporary_beside(&target).with_context(place)?;
+    if let Ok(before) = fs::metadata(&target) {
+        file.as_file().set_permissions(before.permissions()).with_context(place)?;
+    }
     let result = fill(file.as_file_mut()).and_then(|()| Ok(file.as_file().sync_all()?));
     let result =
         result.and_then(|()| file.persist(&target).map(drop).map_err(|error| error.error.into()));
@@ -40,6 +43,18 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
         temporary_beside(&destination(path)?).with_context(|| path.display().to_string())?;
     drop(probe);
     *unfinished() = None;
+    Ok(())
+}
+
+/// Fails if `path` is one of the files that are read, which it would replace.
+pub(crate) fn check_no_input(path: &Path, inputs: &[&Path]) -> Result<()> {
+    let Ok(target) = fs::canonicalize(path) else { return Ok(()) };
+    let is_same = |input: &&Path| fs::canonicalize(input).is_ok_and(|input| input == target);
+    ensure!(
+        !target.is_file() || !inputs.iter().any(is_same),
+        "{}: it is an input, which the output would replace",
+        path.display()
+    );
     Ok(())
 }
 
@@ -77,11 +92,17 @@ fn is_special(path: &Path) -> bool {
 
 /// Where the file really goes: through a symbolic link, not in its place.
 fn destination(path: &Path) -> Result<PathBuf> {
-    ensure!(!path.is_dir(), "{}: a folder, not a file", path.display());
-    if !path.exists() {
-        return Ok(path.to_path_buf());
+    let place = || path.display().to_string();
+    ensure!(!path.is_dir(), "{}: a folder, not a file", place());
+    if let Ok(metadata) = fs::metadata(path) {
+        ensure!(!metadata.permissions().readonly(), "{}: it may only be read", place());
+        return fs::canonicalize(path).with_context(place);
     }
-    fs::canonicalize(path).with_context(|| path.display().to_string())
+    // A link to what is not there yet.
+    match fs::read_link(path) {
+        Ok(target) => Ok(path.parent().unwrap_or(Path::new("")).join(target)),
+        Err(_) => Ok(path.to_path_buf()),
+    }
 }
 
 fn temporary_beside(target: &Path) -> Result<NamedTempFile> {
@@ -183,6 +204,12 @@ mod tests {
         write_file(&link, fill_with(b"new")).unwrap();
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        // Also a link to what is not there yet.
+        let (coming, link) = (folder.path().join("coming"), folder.path().join("link to it"));
+        std::os::unix::fs::symlink("coming", &link).unwrap();
+        write_file(&link, fill_with(b"new")).unwrap();
+        assert_eq!(fs::read(&coming).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         write_file(Path::new("/dev/null"), fill_with(b"gone")).unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
@@ -197,5 +224,13 @@ mod tests {
         fs::write(&plain, b"").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(&plain));
+        // One that is replaced keeps its own; one that may only be read stays.
+        fs::set_permissions(&ours, fs::Permissions::from_mode(0o600)).unwrap();
+        write_file(&ours, fill_with(b"new")).unwrap();
+        assert_eq!(mode(&ours) & 0o777, 0o600);
+        fs::set_permissions(&ours, fs::Permissions::from_mode(0o444)).unwrap();
+        let message = write_file(&ours, fill_with(b"newer")).unwrap_err().to_string();
+        assert!(message.ends_with("it may only be read"), "{message}");
+        assert_eq!(fs::read(&ours).unwrap(), b"new");
     }
 }
