@@ -80,8 +80,10 @@ def test_errors(tmp_path, model):
         layer(np.zeros((2, 1, 3)), lengths=[3])
     with pytest.raises(ValueError, match="encoder"):
         tidegate.load(tmp_path / "model.pt")  # there are two
-    with pytest.raises(OSError, match="nothing.pt"):
+    with pytest.raises(FileNotFoundError, match="nothing.pt"):
         tidegate.load(tmp_path / "nothing.pt")
+    with pytest.raises(OSError, match="not a file"):
+        tidegate.load(tmp_path)
     (tmp_path / "bad.pt").write_bytes(b"no model")
     with pytest.raises(ValueError, match="bad.pt"):
         tidegate.load(tmp_path / "bad.pt")
@@ -89,6 +91,24 @@ def test_errors(tmp_path, model):
         tidegate.load(tmp_path / "model.pt", "decoder").stream()
     with pytest.raises(TypeError, match="float32 or float64"):
         tidegate.load(tmp_path / "model.pt", "decoder", dtype=np.float16)
+
+
+def test_what_a_file_does_not_say(tmp_path):
+    torch.manual_seed(0)
+    rnn = torch.nn.RNN(3, 5, nonlinearity="relu").double()
+    torch.save(rnn.state_dict(), tmp_path / "rnn.pt")
+    torch.save(torch.nn.GRUCell(3, 4).state_dict(), tmp_path / "cell.pt")
+    x = torch.randn(7, 2, 3, dtype=torch.float64)
+    output, _ = tidegate.load(tmp_path / "rnn.pt", nonlinearity="relu")(x.numpy())
+    assert output.dtype == np.float64  # as the file
+    np.testing.assert_allclose(output, rnn(x)[0].detach().numpy(), rtol=0, atol=1e-12)
+    assert tidegate.load(tmp_path / "rnn.pt", dtype=np.float32)(x.numpy())[0].dtype == np.float32
+    assert "relu" not in repr(tidegate.load(tmp_path / "rnn.pt"))
+    assert [layer["layer"] for layer in tidegate.inspect(tmp_path / "cell.pt")] == ["GRUCell(3, 4)"]
+    with pytest.raises(ValueError, match="'tanh' or 'relu', got 'sigmoid'"):
+        tidegate.load(tmp_path / "rnn.pt", nonlinearity="sigmoid")
+    with pytest.raises(ValueError, match=r"only of an RNN, and this is GRUCell\(3, 4\)"):
+        tidegate.load(tmp_path / "cell.pt", nonlinearity="relu")
 
 
 def test_pytorch_is_not_imported(tmp_path, model):

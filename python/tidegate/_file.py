@@ -17,15 +17,26 @@ def inspect(path: "str | os.PathLike[str]") -> "list[dict[str, Any]]":
     return _core.inspect(os.fspath(path))
 
 
-def load(path: "str | os.PathLike[str]", layer: Optional[str] = None, dtype: Any = np.float32) -> "Layer":
+def load(
+    path: "str | os.PathLike[str]",
+    layer: Optional[str] = None,
+    dtype: Any = None,
+    nonlinearity: Optional[str] = None,
+) -> "Layer":
     """The recurrent layer called ``layer`` in the model that ``path`` holds, or its only one.
+
+    It computes in ``dtype``, float32 or float64; in that of its parameters in the file if that is one of them, else in float32.
+    A file does not say whether an RNN applies tanh or relu: ``nonlinearity`` does, tanh by default. Threads are as many as the
+    machine runs at once, or ``TIDEGATE_NUM_THREADS`` in the environment.
 
     Raises ``OSError`` if there is no such file, and ``ValueError`` if it does not hold such a layer.
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"expected dtype float32 or float64, got {dtype}")
-    return Layer(*_core.load(os.fspath(path), layer, dtype == np.float64), dtype)
+    if dtype is not None:
+        dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"expected dtype float32 or float64, got {dtype}")
+    double = None if dtype is None else bool(dtype == np.float64)
+    return Layer(*_core.load(os.fspath(path), layer, double, nonlinearity))
 
 
 def _described(array: np.ndarray):
@@ -40,8 +51,8 @@ def _block(array: np.ndarray):
 class Layer:
     """A trained stack of layers; made by :func:`load`."""
 
-    def __init__(self, core, description: "dict[str, Any]", dtype: np.dtype):
-        self._core, self._dtype = core, dtype
+    def __init__(self, core, description: "dict[str, Any]"):
+        self._core, self._dtype = core, np.dtype(np.float64 if description["double"] else np.float32)
         self.input_size: int = description["input_size"]
         self.hidden_size: int = description["hidden_size"]
         self.num_layers: int = description["num_layers"]

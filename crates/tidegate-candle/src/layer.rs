@@ -1,5 +1,6 @@
 //! A stack of recurrent layers of any mode, whose parameters are candle's tensors.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Error, Result, Tensor, bail};
@@ -26,6 +27,9 @@ enum Core {
     F32(Arc<Packed<f32>>),
     F64(Arc<Packed<f64>>),
 }
+
+/// How many layers were made: two must not draw the same masks.
+static LAYERS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 struct Packed<E> {
@@ -68,8 +72,8 @@ pub struct Output {
 }
 
 impl RnnBase {
-    /// A layer with the parameters of `vb` under PyTorch's names (`weight_ih_l0`, ...), drawn as PyTorch draws them, uniform in
-    /// `±1/sqrt(hidden_size)`, if `vb` makes them.
+    /// A layer with the parameters of `vb` under PyTorch's names (`weight_ih_l0`, ...). Those that `vb` makes are drawn from
+    /// PyTorch's distribution, uniform in `±1/sqrt(hidden_size)`, by candle's generator.
     ///
     /// # Errors
     /// If `config` is none PyTorch would accept, a parameter is missing or has another shape, or the type is neither
@@ -95,7 +99,8 @@ impl RnnBase {
         &self.config
     }
 
-    /// Draws dropout from `seed` on.
+    /// Draws dropout from `seed` on; without this, from a number that is another for each layer of the process and the same
+    /// in every run that makes them in the same order.
     pub fn seed_dropout(&self, seed: u64) {
         match &self.core {
             Core::F32(packed) => packed.seed(seed),
@@ -175,7 +180,7 @@ impl<E: Number> Packed<E> {
         Ok(Arc::new(Self {
             layer: Mutex::new(layer),
             pool: Pool::new(),
-            generator: Mutex::new(Generator::manual_seed(0)),
+            generator: Mutex::new(Generator::manual_seed(LAYERS.fetch_add(1, Ordering::Relaxed))),
         }))
     }
 

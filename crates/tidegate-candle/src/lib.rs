@@ -36,5 +36,5 @@ mod typed;
 
 pub use clip::clip_grad_norm;
 pub use layer::{Options, Output, RnnBase, State};
-pub use tidegate::{Config, Mode, manual_seed};
+pub use tidegate::{Config, Mode};
 pub use typed::{Gru, Lstm, Rnn};
