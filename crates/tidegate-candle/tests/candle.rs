@@ -194,6 +194,21 @@ fn dropout_is_drawn_in_training_only_and_anew_in_every_call() -> Result<()> {
     Ok(())
 }
 
+/// One layer after another with the same parameters; unseeded, as most programs have them.
+#[test]
+fn no_two_layers_draw_the_same_masks() -> Result<()> {
+    let map = VarMap::new();
+    let config = Config { num_layers: 2, dropout: 0.5, ..Config::new(Mode::Gru, 3, 32) };
+    let x = Tensor::ones((4, 2, 3), DType::F64, &CPU)?;
+    let run = || {
+        let gru = Gru::with_config(config, VarBuilder::from_varmap(&map, DType::F64, &CPU))?;
+        let options = Options { train: true, ..Options::default() };
+        gru.forward_with(&x, options)?.output.flatten_all()?.to_vec1::<f64>()
+    };
+    assert_ne!(run()?, run()?);
+    Ok(())
+}
+
 #[test]
 fn gradients_are_clipped_to_a_norm() -> Result<()> {
     let map = VarMap::new();

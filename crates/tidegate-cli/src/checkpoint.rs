@@ -75,7 +75,8 @@ impl Checkpoint {
     }
 }
 
-/// The name of a layer as `--layer` takes it: its prefix without the last dot; of one without a prefix, what says so.
+/// The name of a layer for a terminal: its prefix without the last dot, which is what `--layer` takes unless it is so long or odd
+/// that it is shown in part or escaped; of one without a prefix, what says so.
 pub(crate) fn name(layer: &Layer) -> String {
     match layer.prefix.as_str() {
         "" => "(no prefix)".into(),

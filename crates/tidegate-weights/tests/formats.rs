@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::pickle::{archive, dict, int, legacy, module, object, reduce, tensor, text, tuple};
 use common::zip::{Record, Zip};
-use common::{fixture, fixtures, npy, raw_npy, raw_safetensors, safetensors, told};
+use common::{Full, fixture, fixtures, npy, raw_npy, raw_safetensors, safetensors, told};
 use tidegate::{Config, Mode, RnnBase, StateDict, Tensor};
 use tidegate_weights::{Checkpoint, Dtype, Error, Format};
 
@@ -175,15 +175,6 @@ fn a_checkpoint_is_written_in_its_own_types() {
     let arrays = open(fixture("arrays.npz"));
     let error = arrays.write_safetensors(std::io::sink(), |_| true).unwrap_err().to_string();
     assert!(error.contains("got elements of type <U3"), "{error}");
-    struct Full;
-    impl std::io::Write for Full {
-        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let error = arrays.write_safetensors(Full, |name| name == "steps").unwrap_err();
     assert!(matches!(error, Error::Write { .. }), "{error}");
 }

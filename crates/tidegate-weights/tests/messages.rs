@@ -6,7 +6,7 @@ use std::error::Error as _;
 
 use common::cost::refused;
 use common::pickle::{archive, dict, global, int, object, reduce, storage, text, tuple};
-use common::{safetensors, told};
+use common::{Full, safetensors, told};
 use tidegate::{Config, Generator, Mode, RnnBase, StateDict, Tensor};
 use tidegate_weights::{Checkpoint, Error};
 
@@ -23,15 +23,6 @@ fn a_cause_is_said_once() {
     let whole = Checkpoint::from_bytes(safetensors(&dict)).unwrap();
     dict.insert("weight_hr_l0", Tensor::new(&[2, 4], vec![0.0; 8]).unwrap());
     let layer = Checkpoint::from_bytes(safetensors(&dict)).unwrap().layer(None).unwrap_err();
-    struct Full;
-    impl std::io::Write for Full {
-        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
-            Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
     let write = whole.write_safetensors(Full, |_| true).unwrap_err();
     let read = Checkpoint::open("absent.pt").unwrap_err();
     for (error, start) in

@@ -159,9 +159,6 @@ impl<'a, E: Element> RowsIn<'a, E> {
         rows: Range<usize>,
         count: usize,
     ) -> Option<&'a [E]> {
-        if count == 0 {
-            return Some(&[]); // such a view may lie nowhere
-        }
         let width = self.width as isize;
         let is_step = self.feature == 1
             && (rows.len() == 1 || self.layout.row == width && self.layout.order.is_none());

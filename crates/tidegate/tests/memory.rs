@@ -8,7 +8,7 @@ mod common;
 use common::sample::Sample;
 use tidegate::{
     Config, Error, Generator, Mode, Options, OutputMut, RnnBase, Saved, StateDict, Tensor, View,
-    Workspace, set_num_threads,
+    Workspace, pack_padded_sequence, pad_packed_sequence, set_num_threads, unpad_sequence,
 };
 use tidegate_testing::failing::{self, Failing};
 
@@ -76,6 +76,7 @@ fn every_allocation_that_fails_is_an_error() {
         }
     }
     streams();
+    sequences();
     layers_at_once();
     half_a_forward_call_is_none();
 }
@@ -96,6 +97,16 @@ fn streams() {
         // The calls that failed have left the state alone.
         assert_eq!(output, fresh);
     }
+}
+
+/// Packed, padded and cut apart again.
+fn sequences() {
+    let x = Tensor::new(&[40, 3, 64], vec![0.5f32; 40 * 3 * 64]).unwrap();
+    let lengths = [40, 30, 20];
+    assert!(each_fails("pack", || pack_padded_sequence(&x, &lengths, false, true)) > 0);
+    let packed = pack_padded_sequence(&x, &lengths, false, true).unwrap();
+    assert!(each_fails("pad", || pad_packed_sequence(&packed, false, 0.0, None)) > 0);
+    assert!(each_fails("unpad", || unpad_sequence(&x, &lengths, false)) == 3);
 }
 
 /// Each layer on a thread of its own, for which the one above waits.

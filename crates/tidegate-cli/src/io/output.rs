@@ -24,12 +24,14 @@ pub(crate) fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> Result<()>
     }
     let target = destination(path)?;
     let mut file = temporary_beside(&target).with_context(place)?;
+    let mut result = Ok(());
     if let Ok(before) = fs::metadata(&target) {
-        file.as_file().set_permissions(before.permissions()).with_context(place)?;
+        result = file.as_file().set_permissions(before.permissions()).map_err(Into::into);
     }
-    let result = fill(file.as_file_mut()).and_then(|()| Ok(file.as_file().sync_all()?));
-    let result =
-        result.and_then(|()| file.persist(&target).map(drop).map_err(|error| error.error.into()));
+    let result = result
+        .and_then(|()| fill(file.as_file_mut()))
+        .and_then(|()| Ok(file.as_file().sync_all()?))
+        .and_then(|()| file.persist(&target).map(drop).map_err(|error| error.error.into()));
     *unfinished() = None;
     result.with_context(place)
 }

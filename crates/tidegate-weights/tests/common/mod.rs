@@ -50,3 +50,16 @@ pub(crate) fn npy(shape: &[usize], elements: &[f32]) -> Vec<u8> {
     let data: Vec<u8> = elements.iter().flat_map(|x| x.to_le_bytes()).collect();
     raw_npy(&header, &data)
 }
+
+/// A device that is full.
+pub(crate) struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
