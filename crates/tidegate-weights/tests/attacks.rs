@@ -294,7 +294,7 @@ fn archives_that_unpack_to_more_than_they_should() {
 /// Comparing every name with every other takes minutes.
 #[test]
 fn very_many_layers_load_in_little_time() {
-    let layers = 50_000;
+    let layers = 100_000;
     let name = |k: usize| format!("weight_{}_l{}", ["ih", "hh"][k % 2], k / 2);
     let tensor = |k: usize| {
         let (start, end) = (4 * k, 4 * k + 4);
