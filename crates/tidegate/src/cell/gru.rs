@@ -39,11 +39,14 @@ impl Cell for Gru {
         x: [S::V; 3],
         h: [S::V; 3],
         [h_prev]: [S::V; 1],
+        mut meanwhile: impl FnMut(usize),
     ) -> ([S::V; 1], [S::V; 4]) {
         // In the order in which they are waited for: z is computed beside n.
         let (r, h_z) = s.beside(sigmoid(s, h[0]), h[1]);
+        meanwhile(0);
         let n = tanh(s, s.mul_add(r, h[2], x[2]));
         let z = sigmoid(s, h_z);
+        meanwhile(1);
         // One operation after n, which is waited for.
         let next = s.mul_add(s.sub(s.splat(E::ONE), z), n, s.mul(z, h_prev));
         ([next], [r, z, n, h[2]])

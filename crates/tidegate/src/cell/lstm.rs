@@ -39,13 +39,16 @@ impl Cell for Lstm {
         _: [S::V; 4],
         h: [S::V; 4],
         [_, c]: [S::V; 2],
+        mut meanwhile: impl FnMut(usize),
     ) -> ([S::V; 2], [S::V; 4]) {
         // In the order in which they are waited for: o is computed beside the last tanh.
         let g = tanh(s, h[2]);
         let i = sigmoid(s, h[0]);
         let f = sigmoid(s, h[1]);
+        meanwhile(0);
         let c_next = s.mul_add(f, c, s.mul(i, g));
         let o = sigmoid(s, h[3]);
+        meanwhile(1);
         ([s.mul(o, tanh(s, c_next)), c_next], [i, f, g, o])
     }
 

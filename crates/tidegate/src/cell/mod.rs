@@ -70,11 +70,15 @@ pub(crate) trait Cell: Sized + 'static {
     ///
     /// `h` holds each gate's whole sum, or its recurrent half where the gate is split; `x` holds
     /// the input half of the split gates and nothing of use elsewhere.
+    ///
+    /// Calls `meanwhile` with 0, then with 1, where a processor would wait for activations: for two parts of something that
+    /// has nothing to do with them.
     fn forward<E: Element, S: Simd<E>>(
         s: S,
         x: Self::Gates<S::V>,
         h: Self::Gates<S::V>,
         state: Self::State<S::V>,
+        meanwhile: impl FnMut(usize),
     ) -> (Self::State<S::V>, Self::Saved<S::V>);
 
     /// The derivatives of the loss, from those by the `next` state.

@@ -12,7 +12,7 @@ use tidegate_simd::{Kernel, Level, Routine, Simd};
 use super::ahead::row_asks;
 use super::cells::Cells;
 use super::matrix::{AnyMatrix, Form, Matrix};
-use super::step_tile::{InputTile, StepTile};
+use super::step_tile::{HOISTED, InputTile, NEXT, StepTile, WHOLE};
 use super::stored::{Full, Half, Stored};
 use super::walk::{walk, walk_pairs};
 use crate::Element;
@@ -74,6 +74,8 @@ pub(crate) enum Source<E> {
         first: *const E,
         /// Elements from one step's to the next.
         stride: isize,
+        /// The first step's sums, `[w.width()]`, in whose place the other steps' go.
+        sums: *mut E,
     },
 }
 
@@ -127,7 +129,7 @@ impl<E: Element> Ready<E> {
         self.w_hh.inputs()
     }
 
-    /// Whether blocks are taken in pairs by steps that compute the products of their input too, if `whole`.
+    /// Whether blocks are taken in pairs by steps that compute the products of an input too, if `whole`.
     pub(crate) fn in_pairs(&self, whole: bool) -> bool {
         let vectors = self.vectors[1] + if whole { self.vectors[0] } else { 0 };
         self.w_hh.blocks() > 1 && vectors <= PAIR_VECTORS && !self.half
@@ -148,16 +150,33 @@ impl<E: Element> Ready<E> {
     /// # Safety
     /// The direction must be there as it was; every step's input must be readable and its output writable.
     pub(crate) unsafe fn run<C: Cell>(&self, level: Level, steps: &Alone<E>, carry: &mut Carry<E>) {
-        E::run(level, Run { ready: self, steps, carry, cell: PhantomData::<C> });
+        let whole = matches!(steps.source, Source::Inputs { .. });
+        match (const { E::BF16_WEIGHTS } && self.half, whole) {
+            (false, false) => self.run_kernel::<C, Full, HOISTED>(level, steps, carry),
+            (false, true) => self.run_kernel::<C, Full, NEXT>(level, steps, carry),
+            (true, false) => self.run_kernel::<C, Half, HOISTED>(level, steps, carry),
+            (true, true) => self.run_kernel::<C, Half, NEXT>(level, steps, carry),
+        }
+    }
+
+    /// [`run`](Self::run) with weights kept as `W` says, from sums or inputs as `INPUT` says, [`HOISTED`] or [`NEXT`].
+    fn run_kernel<C: Cell, W: Stored<E>, const INPUT: u8>(
+        &self,
+        level: Level,
+        steps: &Alone<E>,
+        carry: &mut Carry<E>,
+    ) {
+        let cell = PhantomData::<(C, W)>;
+        E::run(level, Run::<_, C, W, INPUT> { ready: self, steps, carry, cell });
     }
 
     /// The tile of a step from the states in `carry`, with weights kept as `W` says, but for what the input adds.
     #[inline(always)]
-    fn tile<S: Simd<E>, C: Cell, W: Stored<E>, const WHOLE: bool>(
+    fn tile<S: Simd<E>, C: Cell, W: Stored<E>, const INPUT: u8>(
         &self,
         s: S,
         carry: &mut Carry<E>,
-    ) -> StepTile<E, S, C, W::Item, W, false, WHOLE> {
+    ) -> StepTile<E, S, C, W::Item, W, false, INPUT> {
         let gates = <C::Gates<S::V> as List<S::V>>::LEN;
         assert!(self.form == Form::new(gates, S::BLOCK, size_of::<W::Item>()));
         let w: Matrix<W::Item> = self.w_hh.of();
@@ -176,17 +195,18 @@ impl<E: Element> Ready<E> {
             units,
             saved: core::ptr::null_mut(),
         };
-        let input = InputTile { w: self.w_ih.of(), start: self.bias, x: core::ptr::null() };
+        let next = core::ptr::null_mut();
+        let input = InputTile { w: self.w_ih.of(), start: self.bias, x: core::ptr::null(), next };
         StepTile { s, w, start: self.bias_hh, input, cells, cell: PhantomData }
     }
 
-    /// Runs steps with weights kept as `W` says, from the inputs if they are `WHOLE`; blocks in `PAIRS` if
+    /// Runs steps with weights kept as `W` says, from sums or inputs as `INPUT` says; blocks in `PAIRS` if
     /// [`in_pairs`](Self::in_pairs).
     ///
     /// # Safety
     /// As [`run`](Self::run).
     #[inline(always)]
-    unsafe fn run_stored<S, C, W, const WHOLE: bool, const PAIRS: bool>(
+    unsafe fn run_stored<S, C, W, const INPUT: u8, const PAIRS: bool>(
         &self,
         s: S,
         &Alone { ref source, output, steps, mut backwards }: &Alone<E>,
@@ -196,22 +216,27 @@ impl<E: Element> Ready<E> {
         C: Cell,
         W: Stored<E>,
     {
-        let mut tile = self.tile::<S, C, W, WHOLE>(s, carry);
+        let mut tile = self.tile::<S, C, W, INPUT>(s, carry);
         assert!(output.len <= tile.cells.units);
-        let bytes = self.bytes[1] + if WHOLE { self.bytes[0] } else { 0 };
+        let bytes = self.bytes[1] + if INPUT == NEXT { self.bytes[0] } else { 0 };
         let x_stride = match *source {
             Source::Sums(sums) => {
                 tile.cells.sums = sums;
                 0
             }
-            Source::Inputs { first, stride } => {
+            Source::Inputs { first, stride, sums } => {
+                (tile.cells.sums, tile.input.next) = (sums, sums);
                 tile.input.x = first;
                 stride
             }
         };
         let (ahead, mut to) = (row_asks(bytes), output.first);
         let (mut h_prev, blocks) = (tile.cells.h_prev.cast_mut(), tile.w.blocks);
-        for _ in 0..steps {
+        for left in (0..steps).rev() {
+            // After the last step comes none: it takes its own input again, to no end.
+            if INPUT == NEXT && left > 0 {
+                tile.input.x = tile.input.x.wrapping_offset(x_stride);
+            }
             // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the rest.
             unsafe {
                 match PAIRS {
@@ -223,8 +248,9 @@ impl<E: Element> Ready<E> {
             to = to.wrapping_offset(output.stride);
             (h_prev, tile.cells.h) = (tile.cells.h, h_prev);
             tile.cells.h_prev = h_prev;
-            tile.input.x = tile.input.x.wrapping_offset(x_stride);
-            tile.cells.sums = tile.cells.sums.wrapping_add(tile.cells.width);
+            if INPUT == HOISTED {
+                tile.cells.sums = tile.cells.sums.wrapping_add(tile.cells.width);
+            }
             backwards = !backwards;
         }
         if steps % 2 == 1 {
@@ -233,43 +259,29 @@ impl<E: Element> Ready<E> {
     }
 }
 
-/// [`Ready::run`], compiled for one cell and one instruction set.
-struct Run<'a, E, C> {
+/// [`Ready::run`], compiled for one cell, one kind of weights and of input, and one instruction set.
+struct Run<'a, E, C, W, const INPUT: u8> {
     // INVARIANT: as `Ready::run` wants it.
     ready: &'a Ready<E>,
     steps: &'a Alone<E>,
     carry: &'a mut Carry<E>,
-    cell: PhantomData<C>,
+    cell: PhantomData<(C, W)>,
 }
 
-impl<E: Element, C: Cell> Kernel<E> for Run<'_, E, C> {
+impl<E: Element, C: Cell, W: Stored<E>, const INPUT: u8> Kernel<E> for Run<'_, E, C, W, INPUT> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { ready, steps, carry, .. } = self;
+        // Of bf16 there are no pairs.
+        let pairs =
+            const { size_of::<W::Item>() == size_of::<E>() } && ready.in_pairs(INPUT == NEXT);
         // SAFETY: the invariant.
         unsafe {
-            let whole = matches!(steps.source, Source::Inputs { .. });
-            match (const { E::BF16_WEIGHTS } && ready.half, ready.in_pairs(whole), &steps.source) {
-                (false, false, Source::Inputs { .. }) => {
-                    ready.run_stored::<S, C, Full, true, false>(s, steps, carry);
-                }
-                (false, false, Source::Sums(_)) => {
-                    ready.run_stored::<S, C, Full, false, false>(s, steps, carry);
-                }
-                (false, true, Source::Inputs { .. }) => {
-                    ready.run_stored::<S, C, Full, true, true>(s, steps, carry);
-                }
-                (false, true, Source::Sums(_)) => {
-                    ready.run_stored::<S, C, Full, false, true>(s, steps, carry);
-                }
-                (true, _, Source::Inputs { .. }) => {
-                    ready.run_stored::<S, C, Half, true, false>(s, steps, carry);
-                }
-                (true, _, Source::Sums(_)) => {
-                    ready.run_stored::<S, C, Half, false, false>(s, steps, carry);
-                }
+            match pairs {
+                true => ready.run_stored::<S, C, W, INPUT, true>(s, steps, carry),
+                false => ready.run_stored::<S, C, W, INPUT, false>(s, steps, carry),
             }
         }
     }
@@ -294,7 +306,7 @@ where
     unsafe fn run<S: Simd<E>>(s: S, ready: &Ready<E>, carry: &mut Carry<E>, x: *const E) {
         // A step begins with the weights that the one before it read last.
         let backwards = carry.turned();
-        let mut tile = ready.tile::<S, C, W, true>(s, carry);
+        let mut tile = ready.tile::<S, C, W, WHOLE>(s, carry);
         tile.input.x = x;
         let (ahead, blocks) = (row_asks(ready.bytes()), 0..tile.w.blocks);
         // SAFETY: the invariant, and the states were compared with the blocks; the caller vouches for the input.

@@ -34,6 +34,7 @@ pub(super) type At = (usize, usize);
 impl<E: Element> Cells<E> {
     /// Runs cell `C` at `N` places, one beside the other: from `h`, the sums of its gates or the recurrent halves of
     /// those that are split, whose other halves are in `x`, to the state; writes what backward needs if it is to `KEEP` it.
+    /// Does `meanwhile` in two parts ([`Cell::forward`]).
     ///
     /// # Safety
     /// The rows and blocks must exist.
@@ -44,6 +45,7 @@ impl<E: Element> Cells<E> {
         places: [At; N],
         x: C::Gates<[S::V; N]>,
         h: C::Gates<[S::V; N]>,
+        meanwhile: impl FnMut(usize),
     ) {
         let several = Several::<S, N>::new(s);
         let states = <C::State<S::V> as List<S::V>>::LEN;
@@ -58,7 +60,7 @@ impl<E: Element> Cells<E> {
                     state.as_mut()[0][n] = s.load(self.h_prev.add(row * self.h_stride + unit));
                 }
             }
-            let (next, saved) = C::forward::<E, Several<S, N>>(several, x, h, state);
+            let (next, saved) = C::forward::<E, Several<S, N>>(several, x, h, state, meanwhile);
             for n in 0..N {
                 let at = places[n].0 * self.units + places[n].1 * S::BLOCK;
                 s.store(next.as_ref()[0][n], self.h.add(at));
@@ -150,7 +152,14 @@ impl<C: Cell, const KEEP: bool> CellsOfTile<C, KEEP> {
                     }
                 }
             }
-            cells.run::<S, C, KEEP, N>(s, places, x, h);
+            cells.run::<S, C, KEEP, N>(
+                s,
+                places,
+                x,
+                h,
+                #[inline(always)]
+                |_| (),
+            );
         }
     }
 }

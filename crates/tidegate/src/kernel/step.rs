@@ -11,7 +11,7 @@ use super::cells::{Cells, CellsOfTile};
 use super::columns::{Columns, Start, To};
 use super::matrix::Matrix;
 use super::pack::Packed;
-use super::step_tile::{InputTile, StepTile};
+use super::step_tile::{HOISTED, InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
 use super::walk::walk;
 use crate::Element;
@@ -137,8 +137,11 @@ where
         let w = Matrix::new::<E, S, C::Gates<S::V>, W>(w, true);
         let ahead = row_asks(w.bytes::<E, S, C::Gates<S::V>>());
         let start = start.as_ptr();
-        let input = InputTile { w, start: core::ptr::null(), x: core::ptr::null() };
-        let tile = StepTile::<E, S, C, W::Item, W, KEEP, false> { s, w, start, input, cells, cell };
+        let (start_of_input, x, next) =
+            (core::ptr::null(), core::ptr::null(), core::ptr::null_mut());
+        let input = InputTile { w, start: start_of_input, x, next };
+        let tile =
+            StepTile::<E, S, C, W::Item, W, KEEP, HOISTED> { s, w, start, input, cells, cell };
         // SAFETY: the invariant.
         unsafe { walk(&tile, ahead, blocks, backwards) }
     }
