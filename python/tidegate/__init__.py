@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Layer", "Stream", "convert", "inspect", "load", "nn", "restore"]
 
+if not TYPE_CHECKING:  # to a type checker it would say that the module has every name
 
-def __getattr__(name: str):
-    # PyTorch is imported when it is asked for.
-    if name == "nn":
-        return importlib.import_module(".nn", __name__)
-    if name in ("convert", "restore"):
-        return getattr(importlib.import_module(".nn", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str):
+        # PyTorch is imported when it is asked for.
+        if name == "nn":
+            return importlib.import_module(".nn", __name__)
+        if name in ("convert", "restore"):
+            return getattr(importlib.import_module(".nn", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,14 +6,14 @@ an operator (``_ops.py``) that those can trace.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, _VF
 
 from . import _core
 
-STOCK = {"LSTM": _VF.lstm, "GRU": _VF.gru, "RNN_TANH": _VF.rnn_tanh, "RNN_RELU": _VF.rnn_relu}
+STOCK: "dict[str, Callable[..., Any]]" = {"LSTM": _VF.lstm, "GRU": _VF.gru, "RNN_TANH": _VF.rnn_tanh, "RNN_RELU": _VF.rnn_relu}
 
 
 class Config(NamedTuple):
@@ -47,12 +47,23 @@ class Extra(NamedTuple):
 
 NOTHING = Extra()
 
+# The output, ``h_n`` and ``c_n``.
+Results = tuple[Optional[Tensor], Tensor, Optional[Tensor]]
 
-def _list(numbers):
+
+def _list(numbers: "list[int] | Tensor | None") -> "list[int] | None":
     return numbers.tolist() if isinstance(numbers, Tensor) else numbers
 
 
-def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, train: bool):
+def forward(
+    config: Config,
+    extra: Extra,
+    x: Tensor,
+    h: "Tensor | None",
+    c: "Tensor | None",
+    weights: Sequence[Tensor],
+    train: bool,
+) -> "tuple[Results, Any]":  # a Saved, or None
     """The results, and what the way back needs if ``train``; from zeros if ``h`` is None.
 
     The results are the output, ``h_n`` and ``c_n``; None stands for the output of a cell, whose ``x`` is ``[B, I]`` or ``[I]``, and
@@ -67,11 +78,12 @@ def forward(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Ten
     return _core.forward(config, weights, x, h, c, batch_sizes, lengths, resets, train)
 
 
-def stock(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights):
+def stock(config: Config, extra: Extra, x: Any, h: Any, c: Any, weights: Any) -> "tuple[Any, ...]":
     """The results of the same call by PyTorch's own function."""
     if x.dim() < 3 and extra.batch_sizes is None:  # a cell
-        one_step = [None if t is None else t.reshape(1, -1, t.shape[-1]) for t in (x, h, c)]
-        return None, *(part.reshape(*x.shape[:-1], part.shape[-1]) for part in stock(config, extra, *one_step, weights)[1:])
+        one_x, one_h, one_c = [None if t is None else t.reshape(1, -1, t.shape[-1]) for t in (x, h, c)]
+        results = stock(config, extra, one_x, one_h, one_c, weights)
+        return None, *(part.reshape(*x.shape[:-1], part.shape[-1]) for part in results[1:])
     if h is None:
         scans = config.num_layers * config.directions
         h = x.new_zeros(scans, x.shape[1], config.output_size)
@@ -91,7 +103,15 @@ class Function(torch.autograd.Function):
     """The call as a node of the graph."""
 
     @staticmethod
-    def forward(ctx, config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", *weights: Tensor):
+    def forward(
+        ctx: Any,
+        config: Config,
+        extra: Extra,
+        x: Tensor,
+        h: "Tensor | None",
+        c: "Tensor | None",
+        *weights: Tensor,
+    ) -> "tuple[Tensor, ...]":
         results, ctx.kept = forward(config, extra, x, h, c, weights, True)
         ctx.save_for_backward(x, h, c, *weights)
         ctx.config, ctx.extra, ctx.is_cell = config, extra, results[0] is None
@@ -99,7 +119,7 @@ class Function(torch.autograd.Function):
         return tuple([result for result in results if result is not None])
 
     @staticmethod
-    def backward(ctx, *upstream):
+    def backward(ctx: Any, *upstream: "Tensor | None") -> "tuple[Tensor | None, ...]":
         upstream = (None, *upstream, None)[:3] if ctx.is_cell else (*upstream, None)[:3]
         x, h, c, *weights = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
@@ -116,7 +136,14 @@ class Function(torch.autograd.Function):
         return None, None, *gradients
 
 
-def _by_pytorch(config, extra, tensors, upstream, wanted, create_graph: bool):
+def _by_pytorch(
+    config: Config,
+    extra: Extra,
+    tensors: Sequence[Any],
+    upstream: "Sequence[Tensor | None]",
+    wanted: Sequence[bool],
+    create_graph: bool,
+) -> "list[Tensor | None]":
     """The gradients by PyTorch's own call; with ``create_graph`` as functions of the tensors, for a second way back."""
     if extra.lengths is not None or extra.resets is not None:
         what = "double backward is" if create_graph else "gradients of this kind are"
@@ -131,7 +158,15 @@ def _by_pytorch(config, extra, tensors, upstream, wanted, create_graph: bool):
     return [next(gradients) if want and t is not None else None for t, want in zip(tensors, wanted)]
 
 
-def run(config: Config, extra: Extra, x: Tensor, h: "Tensor | None", c: "Tensor | None", weights, traced: bool):
+def run(
+    config: Config,
+    extra: Extra,
+    x: Tensor,
+    h: Tensor,
+    c: "Tensor | None",
+    weights: Sequence[Tensor],
+    traced: bool,
+) -> "tuple[Tensor, ...]":
     """Output, ``h_n``, and ``c_n`` of an LSTM; ``x: [T, B, I]``, or ``[rows, I]`` with ``batch_sizes``. As ``forward``."""
     if traced:
         from . import _ops

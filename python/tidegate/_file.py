@@ -11,6 +11,11 @@ from . import _core
 
 State = Union[np.ndarray, "tuple[np.ndarray, np.ndarray]"]
 
+# How the extension module takes an array: its address, sizes, and strides in elements;
+Array = tuple[int, Sequence[int], Sequence[int]]
+# or, if it is contiguous, its address and number of elements.
+Block = tuple[int, int]
+
 
 def inspect(path: "str | os.PathLike[str]") -> "list[dict[str, Any]]":
     """The recurrent layers in a file, each a dict: its ``name`` in the model, ``layer`` as PyTorch prints it, and sizes."""
@@ -39,19 +44,19 @@ def load(
     return Layer(*_core.load(os.fspath(path), layer, double, nonlinearity))
 
 
-def _described(array: np.ndarray):
+def _described(array: np.ndarray) -> Array:
     """Address, sizes, and strides in elements."""
     return array.ctypes.data, array.shape, [stride // array.itemsize for stride in array.strides]
 
 
-def _block(array: np.ndarray):
+def _block(array: np.ndarray) -> Block:
     return array.ctypes.data, array.size
 
 
 class Layer:
     """A trained stack of layers; made by :func:`load`."""
 
-    def __init__(self, core, description: "dict[str, Any]"):
+    def __init__(self, core: _core.Layer, description: "dict[str, Any]") -> None:
         self._core, self._dtype = core, np.dtype(np.float64 if description["double"] else np.float32)
         self.input_size: int = description["input_size"]
         self.hidden_size: int = description["hidden_size"]
@@ -93,19 +98,21 @@ class Layer:
         return tuple(np.zeros((scans, batch, size), self._dtype) for size in sizes)
 
     def forward(
-        self, x: Any, state: "State | None" = None, lengths: "Sequence[int] | None" = None
+        self, x: Any, state: "State | None" = None, lengths: "Sequence[int] | np.ndarray | None" = None
     ) -> "tuple[np.ndarray, State]":
         """Runs the layer over ``x: [T, B, I]``, or ``[T, I]`` for one sequence, from ``state`` or zeros.
 
         Returns the output ``[T, B, D*P]`` and the final state, ``h: [L*D, B, P]`` or the pair with ``c: [L*D, B, H]`` of an
         LSTM. ``lengths`` gives the steps of each sequence, if not all ``T``; the output past them is zero.
         """
+        last: Any
         x = np.asarray(x)
         if x.ndim == 2:
+            first: Any = state
             if state is not None:
                 pair = isinstance(state, (tuple, list))
-                state = tuple(np.asarray(part)[:, None] for part in state) if pair else np.asarray(state)[:, None]
-            output, last = self.forward(x[:, None], state, lengths)
+                first = tuple(np.asarray(part)[:, None] for part in state) if pair else np.asarray(state)[:, None]
+            output, last = self.forward(x[:, None], first, lengths)
             return output[:, 0], tuple(part[:, 0] for part in last) if self._has_cells else last[:, 0]
         x = self._array("x", x, (-1, -1, self.input_size))
         steps, batch = x.shape[:2]
@@ -130,7 +137,7 @@ class Layer:
 class Stream:
     """A running state: what has been computed of a stream does not depend on the pieces it came in, to the last bit."""
 
-    def __init__(self, layer: Layer, batch: int):
+    def __init__(self, layer: Layer, batch: int) -> None:
         self._layer, self._batch = layer, int(batch)
         if self._batch < 0:
             raise ValueError(f"batch: expected at least 0, got {batch}")
@@ -155,7 +162,7 @@ class Stream:
     @property
     def state(self) -> State:
         """A copy of the state: ``h: [L, B, P]``, or the pair with ``c: [L, B, H]`` of an LSTM. May be set."""
-        state = self._layer._empty_state(self._batch)
+        state: Any = self._layer._empty_state(self._batch)
         self._core.read_state(_block(state[0]), _block(state[1]) if len(state) > 1 else None)
         return state if len(state) > 1 else state[0]
 

@@ -5,6 +5,7 @@ This module has the names of ``torch.nn.modules.rnn``, because functions made he
 """
 
 import types
+from typing import Any, Callable
 
 from torch.nn.modules import rnn as _rnn
 
@@ -14,7 +15,7 @@ globals().update({name: value for name, value in vars(_rnn).items() if not name.
 _VF = _vf
 
 
-def ours(function):
+def ours(function: Any) -> Callable[..., Any]:
     """PyTorch's function, which finds ours here."""
     made = types.FunctionType(function.__code__, globals(), function.__name__, function.__defaults__, function.__closure__)
     made.__kwdefaults__ = function.__kwdefaults__

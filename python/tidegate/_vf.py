@@ -7,6 +7,7 @@ function, so that its answer and its errors are PyTorch's. ``direct`` and ``dire
 from __future__ import annotations
 
 import functools
+from typing import Any, Callable, Sequence
 
 import torch
 from torch import Tensor, _VF
@@ -21,23 +22,23 @@ PLAIN = (Tensor, Parameter)
 DTYPES = (torch.float32, torch.float64)
 
 
-def lstm(*arguments):
+def lstm(*arguments: Any) -> Any:
     return _layers("LSTM", arguments)
 
 
-def gru(*arguments):
+def gru(*arguments: Any) -> Any:
     return _layers("GRU", arguments)
 
 
-def rnn_tanh(*arguments):
+def rnn_tanh(*arguments: Any) -> Any:
     return _layers("RNN_TANH", arguments)
 
 
-def rnn_relu(*arguments):
+def rnn_relu(*arguments: Any) -> Any:
     return _layers("RNN_RELU", arguments)
 
 
-def _layers(mode: str, arguments):
+def _layers(mode: str, arguments: "tuple[Any, ...]") -> Any:
     if isinstance(arguments[3], bool):
         x, hx, weights, bias, num_layers, dropout, train, bidirectional, batch_first = arguments
         extra = NOTHING
@@ -48,13 +49,22 @@ def _layers(mode: str, arguments):
     called = prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra)
     if called is None:
         config = configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra)
-        agree = config is not None and (extra is NOTHING or int(extra.batch_sizes.sum()) == x.shape[0])
+        agree = config is not None and (extra.batch_sizes is None or int(extra.batch_sizes.sum()) == x.shape[0])
         return by_pytorch(mode, arguments, agree)
     config, traced = called
     return layers(config, extra, x, state, weights, dropout if train else 0.0, batch_first, traced)
 
 
-def layers(config: Config, extra: Extra, x: Tensor, state, weights, dropout: float, batch_first: bool, traced: bool):
+def layers(
+    config: Config,
+    extra: Extra,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    dropout: float,
+    batch_first: bool,
+    traced: bool,
+) -> "tuple[Tensor, ...]":
     """Output, ``h_n``, and ``c_n`` of an LSTM, of what ``prepare`` has accepted."""
     x = x.transpose(0, 1) if batch_first else x
     h, c = state if len(state) == 2 else (state[0], None)
@@ -65,7 +75,16 @@ def layers(config: Config, extra: Extra, x: Tensor, state, weights, dropout: flo
     return (results[0].transpose(0, 1), *results[1:]) if batch_first else results
 
 
-def _with_dropout(config: Config, extra: Extra, x, h, c, weights, dropout, traced):
+def _with_dropout(
+    config: Config,
+    extra: Extra,
+    x: Tensor,
+    h: Tensor,
+    c: "Tensor | None",
+    weights: Sequence[Tensor],
+    dropout: float,
+    traced: bool,
+) -> "tuple[Tensor, ...]":
     """Layer by layer, with PyTorch's dropout between them, which draws the masks that its own layers would."""
     each, directions = len(weights) // config.num_layers, config.directions
     last = []
@@ -80,7 +99,17 @@ def _with_dropout(config: Config, extra: Extra, x, h, c, weights, dropout, trace
     return (x, *(torch.cat(states) for states in zip(*last)))
 
 
-def prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra):
+def prepare(
+    mode: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: bool,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    extra: Extra,
+) -> "tuple[Config, bool] | None":
     """The configuration, and whether an operator must be traced; None if the call is not for our kernels."""
     traced = route(x)
     if traced is None:
@@ -89,7 +118,17 @@ def prepare(mode, x, state, weights, bias, num_layers, bidirectional, batch_firs
     return (config, traced) if config is not None and ordinary(x, state, weights, traced) else None
 
 
-def configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_first, extra) -> "Config | None":
+def configure(
+    mode: str,
+    x: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    bias: bool,
+    num_layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    extra: Extra,
+) -> "Config | None":
     """The configuration that all sizes agree on, if they do."""
     scans = num_layers * (2 if bidirectional else 1)
     each = len(weights) // scans if scans > 0 else 0
@@ -116,7 +155,7 @@ def configure(mode, x, state, weights, bias, num_layers, bidirectional, batch_fi
     return config if fits(config, state, batch) and all(w.shape == shape for w, shape in zip(weights, known)) else None
 
 
-def by_pytorch(mode: str, arguments, sizes_agree: bool):
+def by_pytorch(mode: str, arguments: "tuple[Any, ...]", sizes_agree: bool) -> Any:
     """The call by PyTorch's own function. Of its ways to compute an LSTM, oneDNN's takes sizes on trust: not here if they are wrong."""
     if sizes_agree or mode != "LSTM":
         return _call.STOCK[mode](*arguments)
@@ -128,7 +167,7 @@ def by_pytorch(mode: str, arguments, sizes_agree: bool):
         torch._C._set_mkldnn_enabled(enabled)
 
 
-def route(x) -> "bool | None":
+def route(x: Tensor) -> "bool | None":
     """Whether the call must be an operator that is traced; None if it must be PyTorch's own."""
     if torch.is_autocast_enabled("cpu") or x.dtype not in DTYPES:
         return None
@@ -144,7 +183,7 @@ def route(x) -> "bool | None":
     return torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0
 
 
-def fits(config: Config, state, batch) -> bool:
+def fits(config: Config, state: Sequence[Tensor], batch: int) -> bool:
     """Whether the state has the sizes of the configuration."""
     scans = config.num_layers * config.directions
     for part, size in zip(state, (config.output_size, config.hidden_size)):
@@ -153,7 +192,7 @@ def fits(config: Config, state, batch) -> bool:
     return True
 
 
-def ordinary(x, state, weights, traced: bool) -> bool:
+def ordinary(x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], traced: bool) -> bool:
     """Whether all tensors are ordinary ones of the type of ``x``, on the CPU."""
     dtype = x.dtype
     if traced:
@@ -164,12 +203,12 @@ def ordinary(x, state, weights, traced: bool) -> bool:
     return x.layout is torch.strided
 
 
-def direct(module, x, hx, lengths=None):
+def direct(module: Any, x: Any, hx: Any, lengths: Any = None) -> Any:
     """A module's call if it is of the most common kind, without what PyTorch's code takes to find that out; else None."""
     return None if torch.compiler.is_compiling() else _core.direct(module, x, hx, lengths)
 
 
-def direct_cell(mode: str, module, x, hx):
+def direct_cell(mode: str, module: Any, x: Any, hx: Any) -> Any:
     """As ``direct``, of a cell."""
     return None if torch.compiler.is_compiling() else _core.direct_cell(mode, module, x, hx)
 
@@ -178,7 +217,7 @@ def direct_cell(mode: str, module, x, hx):
 def shapes(config: Config) -> "list[tuple[int, ...]]":
     """Those of the weights, in PyTorch's order."""
     rows = GATES[config.mode] * config.hidden_size
-    found = []
+    found: "list[tuple[int, ...]]" = []
     for layer in range(config.num_layers):
         inputs = config.directions * config.output_size if layer else config.input_size
         for _ in range(config.directions):
@@ -188,23 +227,23 @@ def shapes(config: Config) -> "list[tuple[int, ...]]":
     return found
 
 
-def lstm_cell(x, hx, *weights):
+def lstm_cell(x: Tensor, hx: Sequence[Tensor], *weights: Any) -> Any:
     return _cell("LSTM", _VF.lstm_cell, x, hx, weights)
 
 
-def gru_cell(x, hx, *weights):
+def gru_cell(x: Tensor, hx: Tensor, *weights: Any) -> Any:
     return _cell("GRU", _VF.gru_cell, x, hx, weights)
 
 
-def rnn_tanh_cell(x, hx, *weights):
+def rnn_tanh_cell(x: Tensor, hx: Tensor, *weights: Any) -> Any:
     return _cell("RNN_TANH", _VF.rnn_tanh_cell, x, hx, weights)
 
 
-def rnn_relu_cell(x, hx, *weights):
+def rnn_relu_cell(x: Tensor, hx: Tensor, *weights: Any) -> Any:
     return _cell("RNN_RELU", _VF.rnn_relu_cell, x, hx, weights)
 
 
-def _cell(mode: str, stock, x, hx, weights):
+def _cell(mode: str, stock: Callable[..., Any], x: Tensor, hx: Any, weights: "tuple[Any, ...]") -> Any:
     state = hx if mode == "LSTM" else (hx,)
     bias = weights[2] is not None
     own = weights if bias else weights[:2]

@@ -9,7 +9,7 @@ use crate::project::{in_ci, root, run, target};
 const PYTORCH: &str = "2.13.0";
 
 /// Prints the version of PyTorch, and fails without any of the packages of fixtures/requirements.txt.
-const PROBE: &str = "import expecttest, numpy, pytest, safetensors.numpy, torch; print(torch.__version__.split('+')[0])";
+const PROBE: &str = "import expecttest, mypy, numpy, pytest, safetensors.numpy, torch; print(torch.__version__.split('+')[0])";
 
 /// A Python that has the packages of fixtures/requirements.txt.
 pub(crate) struct Python(PathBuf);
