@@ -53,12 +53,17 @@ pub fn tile_bytes() -> usize {
 
 /// Multiply-adds of a step below which sharing it out between two threads, which meet after it, costs more than it saves.
 ///
-/// Time of two threads / one: on a Zen 5 0.89 at 12,000 and 0.69 at 16,000; on Granite Rapids, where a core sees what another
-/// wrote after 120 ns, 1.2 to 1.4 at 12,000 to 16,000 and 0.8 at 45,000. The figure for Intel is a guess between these, and
-/// all of Intel's are taken to be like this one.
+/// Beside half of the step, a step of two threads takes 0.1 to 0.2 us on a Zen 5, and 0.5 to 0.7 us on Granite Rapids and
+/// on a Zen 4, whose virtual machines had cores further apart. Time of two threads / one: on the Zen 5 0.9 to 1.2 at 12,000
+/// and 0.68 at 16,000; on Granite Rapids 1.2 to 1.4 at 12,000 to 16,000 and 0.8 at 45,000; on the Zen 4 1.2 to 1.5 at
+/// 12,000 to 16,000, 0.94 at 30,000 and 0.8 at 40,000. The figure is a guess between these, and all others are taken to
+/// be like the latter two.
 pub fn meeting() -> usize {
     static MEETING: OnceLock<usize> = OnceLock::new();
-    *MEETING.get_or_init(|| if &processor().0 == b"GenuineIntel" { 24_000 } else { 10_000 })
+    *MEETING.get_or_init(|| match processor() {
+        (vendor, 26) if &vendor == b"AuthenticAMD" => 14_000,
+        _ => 24_000,
+    })
 }
 
 /// When threads had better each read a part of the recurrent weights for all rows than all weights for a part of the rows.

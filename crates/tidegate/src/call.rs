@@ -6,6 +6,7 @@ use core::ops::Range;
 use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::check::InitialState;
+use crate::crew::Crew;
 use crate::cuts::{Cuts, Reset};
 use crate::exchange::{Exchange, Member, Watch};
 use crate::pace::Pace;
@@ -78,7 +79,8 @@ impl<E: Element> Shared<E> {
                 keep
             }
         };
-        let plan = self.plan(&batch, masks.is_some());
+        let crew = Crew::of_call(self.time(&batch));
+        let plan = self.plan(&batch, masks.is_some(), crew.threads);
         let upper = config.num_layers - 1;
         // By turns where a layer is done before the next but one begins.
         let by_turns = keep.is_empty() && !matches!(plan, Plan::Layers(_));
@@ -106,7 +108,7 @@ impl<E: Element> Shared<E> {
             reset_h: reset.map(|(h, _)| h),
             reset_c: reset.and_then(|(_, c)| c),
         };
-        call.run(plan, tasks, exchange);
+        call.run(plan, crew, tasks, exchange);
     }
 
     /// Elements of the longest row of `h`.
@@ -149,8 +151,8 @@ struct Call<'a, E> {
 }
 
 impl<E: Element> Call<'_, E> {
-    /// Runs the call on as many threads as `plan` says, or on this one if they cannot be had.
-    fn run(&self, plan: Plan, tasks: &mut Vec<Task<E>>, exchange: &mut Exchange<E>) {
+    /// Runs the call on as many threads of `crew` as `plan` says, or on this one if they cannot be had.
+    fn run(&self, plan: Plan, crew: Crew, tasks: &mut Vec<Task<E>>, exchange: &mut Exchange<E>) {
         let (config, rows) = (&self.shared.config, 0..self.batch.rows());
         if rows.is_empty() {
             return; // however many steps
@@ -160,7 +162,7 @@ impl<E: Element> Call<'_, E> {
         let tasks = &mut tasks[..plan.len()];
         let met = match plan {
             Plan::Rows(parts) => {
-                threads::for_each(tasks, |k, task| {
+                crew.for_each(tasks, |k, task| {
                     // SAFETY: the parts are disjoint, so no two threads share a row.
                     unsafe { self.run_rows(self.batch.part(k, parts), task) }
                 });
@@ -168,7 +170,7 @@ impl<E: Element> Call<'_, E> {
             }
             Plan::Directions(_) => {
                 for layer in 0..config.num_layers {
-                    threads::for_each(tasks, |direction, task| {
+                    crew.for_each(tasks, |direction, task| {
                         // SAFETY: the directions write different columns, and the layer below is done.
                         unsafe {
                             self.run_direction(layer, direction, rows.clone(), task, Others::None)

@@ -43,6 +43,7 @@ mod cells;
 mod check;
 mod config;
 mod cores;
+mod crew;
 mod cuts;
 mod dispatch;
 mod element;
@@ -80,6 +81,8 @@ mod workspace;
 
 pub use cells::{GruCell, LstmCell, RnnCell};
 pub use config::{Config, Mode};
+#[doc(hidden)]
+pub use crew::wake_from;
 pub use element::Element;
 pub use error::Error;
 pub use generator::{Generator, manual_seed};

@@ -4,6 +4,7 @@ use tidegate_simd::{meeting, sharing};
 
 use crate::Element;
 use crate::batch::Batch;
+use crate::crew;
 use crate::pace;
 use crate::rnn::Shared;
 use crate::threads;
@@ -52,14 +53,17 @@ impl Plan {
 }
 
 impl<E: Element> Shared<E> {
-    /// How to share out a call. Where something is done `between` the layers, one is complete before the next begins.
-    pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool) -> Plan {
+    /// How to share out a call among up to so many `threads`. Where something is done `between` the layers, one is complete
+    /// before the next begins.
+    pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool, threads: usize) -> Plan {
         let config = &self.config;
         let work = self.time(batch);
-        let rows = threads::worth(batch.rows(), work);
-        let directions = threads::worth(config.num_directions(), work / config.num_layers);
-        let units = self.members(batch, work);
-        let layers = self.layers_worth_a_thread(batch, work, units);
+        let worth = |items, work| crew::worth(threads, items, work);
+        let rows = worth(batch.rows(), work);
+        let directions = worth(config.num_directions(), work / config.num_layers);
+        let meet = threads.min(threads::offered());
+        let units = self.members(batch, work, meet);
+        let layers = self.layers_worth_a_thread(batch, work, units, meet);
         if rows == 1 && layers > 1 && !between {
             Plan::Layers(layers)
         } else if directions < units && (rows < units || self.prefers_units(batch, rows)) {
@@ -81,15 +85,15 @@ impl<E: Element> Shared<E> {
     }
 
     /// How long a call takes, in multiply-adds: of few rows as long as of [`WAITED_FOR`], if they wait for far weights.
-    fn time(&self, batch: &Batch<'_>) -> usize {
+    pub(crate) fn time(&self, batch: &Batch<'_>) -> usize {
         let waits = |d: &Direction<E>| sharing().pays(d.w_hh.bytes(), batch.rows());
         let least = if self.directions.iter().any(waits) { WAITED_FOR } else { 0 };
         self.work(batch.rows_before(batch.steps()).max(batch.steps().saturating_mul(least)))
     }
 
-    /// How many threads should share out the units of every step, for a call of `work`
+    /// How many of `threads` should share out the units of every step, for a call of `work`
     /// multiply-adds; 1 where that does not pay.
-    fn members(&self, batch: &Batch<'_>, work: usize) -> usize {
+    fn members(&self, batch: &Batch<'_>, work: usize, threads: usize) -> usize {
         let recurrent = self.directions.iter().map(|d| d.w_hh.len());
         let step = batch.rows().saturating_mul(recurrent.min().unwrap_or(0));
         let projected = self.config.proj_size > 0;
@@ -97,7 +101,7 @@ impl<E: Element> Shared<E> {
             return 1;
         }
         let blocks = self.directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
-        threads::worth(blocks, work).min(threads::offered())
+        crew::worth(threads, blocks, work)
     }
 
     /// Whether sharing out units is better than sharing out rows among `threads` even where there are rows enough:
@@ -110,10 +114,16 @@ impl<E: Element> Shared<E> {
         !is_even || self.directions.iter().any(far)
     }
 
-    /// The number of layers if a thread for each is better than `units` threads that share out the units; else 1.
-    fn layers_worth_a_thread(&self, batch: &Batch<'_>, work: usize, units: usize) -> usize {
+    /// The number of layers if one of `threads` for each is better than `units` of them that share out the units; else 1.
+    fn layers_worth_a_thread(
+        &self,
+        batch: &Batch<'_>,
+        work: usize,
+        units: usize,
+        threads: usize,
+    ) -> usize {
         let (layers, steps) = (self.config.num_layers, batch.steps());
-        let most = threads::worth(layers, work).min(threads::offered());
+        let most = crew::worth(threads, layers, work);
         if self.config.bidirectional || most < layers {
             return 1;
         }
@@ -132,17 +142,16 @@ impl<E: Element> Shared<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Mode, RnnBase, set_num_threads};
+    use crate::{Config, Mode, RnnBase};
 
     #[test]
     fn a_call_is_shared_out_by_what_it_has_enough_of() {
         if threads::offered() < 2 {
             return;
         }
-        set_num_threads(2);
         let plan_of = |config: Config, steps, rows, between| {
             let layer = RnnBase::<f32>::new(config).unwrap();
-            let plan = layer.shared().plan(&Batch::Equal { steps, rows }, between);
+            let plan = layer.shared().plan(&Batch::Equal { steps, rows }, between, 2);
             format!("{plan:?}")
         };
         let plan = |config, rows, between| plan_of(config, 100, rows, between);
@@ -166,6 +175,5 @@ mod tests {
         let waits = sharing().pays(4 * 384 * 384 * size_of::<f32>(), 1);
         let want = if waits { "Units(2)" } else { "Rows(1)" };
         assert_eq!(step(384), want);
-        set_num_threads(0);
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tidegate_simd::{Bf16, Level};
 
 use crate::check::check_input;
+use crate::crew::Crew;
 use crate::generator::with_global;
 use crate::weights::{Direction, Repack};
 use crate::{
     Config, Element, Error, Generator, Options, Output, OutputMut, StateDict, Stream, Tensor, View,
-    Workspace, memory, params, threads,
+    Workspace, memory, params,
 };
 
 /// Multiply-adds in the time that a weight takes to be packed and, after a way back, packed transposed too: 2 million weights
@@ -202,7 +203,7 @@ impl<E: Element> RnnBase<E> {
                 .collect();
             let weights: usize = shared.parameters.iter().map(|own| own.data().len()).sum();
             let work = weights.saturating_mul(PACKING);
-            threads::for_each_worth(&mut matrices, work, |matrix| matrix());
+            Crew::of_call(work).for_each(&mut matrices, |_, matrix| matrix());
         });
     }
 

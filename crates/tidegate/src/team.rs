@@ -44,6 +44,8 @@ struct Team {
     call: AtomicUsize,
     /// Members that have parked for the first time.
     arrived: AtomicUsize,
+    /// Members that are parked, or about to be.
+    asleep: AtomicUsize,
     /// The current call's job while members may still join it.
     job: Mutex<Option<Shared>>,
     /// The part to take next.
@@ -59,14 +61,15 @@ struct Team {
     wake: Condvar,
 }
 
-/// Calls `job` with every number below `parts`, on up to `threads` threads.
+/// Calls `job` with every number below `parts`, on up to `threads` threads, of which those that are parked come if it `wakes`
+/// them.
 ///
 /// Runs everything on the calling thread while another call uses the team, as a nested call does.
 ///
 /// # Panics
 /// If `job` does.
-pub(crate) fn run(threads: usize, parts: usize, job: Job<'_>) {
-    if !try_run(threads, parts, job) {
+pub(crate) fn run(threads: usize, parts: usize, wakes: bool, job: Job<'_>) {
+    if !try_run(threads, parts, wakes, job) {
         (0..parts).for_each(job);
     }
 }
@@ -75,23 +78,36 @@ pub(crate) fn run(threads: usize, parts: usize, job: Job<'_>) {
 ///
 /// # Panics
 /// If `job` does.
-pub(crate) fn try_run(threads: usize, parts: usize, job: Job<'_>) -> bool {
+pub(crate) fn try_run(threads: usize, parts: usize, wakes: bool, job: Job<'_>) -> bool {
     let helpers = threads.min(parts).saturating_sub(1);
     let team = if helpers > 0 { Team::current() } else { None };
     let Some(team) = team.filter(|team| !team.busy.swap(true, Ordering::Acquire)) else {
         return false;
     };
-    team.run(helpers, parts, job);
+    team.run(helpers, parts, wakes, job);
     true
 }
 
+/// Whether a member looks for the next call, or works at the last one.
+pub(crate) fn is_awake() -> bool {
+    let team = Team::of_process(TEAM.load(Ordering::Acquire), std::process::id());
+    team.is_some_and(|team| {
+        team.asleep.load(Ordering::Relaxed) < team.members.load(Ordering::Relaxed)
+    })
+}
+
 impl Team {
+    /// What `TEAM` was found to be, if it is the team of `process`.
+    fn of_process(found: *mut Team, process: u32) -> Option<&'static Team> {
+        // SAFETY: a pointer stored in `TEAM` came from a leaked box.
+        unsafe { found.as_ref() }.filter(|team| team.process == process)
+    }
+
     /// This process's team, made if there is none.
     fn current() -> Option<&'static Team> {
         let process = std::process::id();
         let team = TEAM.load(Ordering::Acquire);
-        // SAFETY: a pointer stored in `TEAM` came from a leaked box.
-        if let Some(team) = unsafe { team.as_ref() }.filter(|team| team.process == process) {
+        if let Some(team) = Self::of_process(team, process) {
             return Some(team);
         }
         let fresh = Box::into_raw(Box::new(Team {
@@ -100,6 +116,7 @@ impl Team {
             members: AtomicUsize::new(0),
             call: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
+            asleep: AtomicUsize::new(0),
             job: Mutex::new(None),
             next: AtomicUsize::new(0),
             parts: AtomicUsize::new(0),
@@ -121,7 +138,7 @@ impl Team {
     }
 
     /// Runs a call; `busy` is set, and cleared at the end.
-    fn run(&'static self, helpers: usize, parts: usize, job: Job<'_>) {
+    fn run(&'static self, helpers: usize, parts: usize, wakes: bool, job: Job<'_>) {
         self.grow(helpers);
         self.next.store(0, Ordering::Relaxed);
         self.parts.store(parts, Ordering::Relaxed);
@@ -129,13 +146,15 @@ impl Team {
         // they count as working; this function takes it away and waits for them.
         let shared = unsafe { core::mem::transmute::<Job<'_>, Job<'static>>(job) };
         *self.lock_job() = Some((shared, FloatMode::here()));
-        let any_parked = {
+        let any_woken = {
             let mut parked = self.lock_parked();
             self.call.fetch_add(1, Ordering::Release);
-            parked.iter_mut().for_each(Parked::keep_off_this_core);
-            !parked.is_empty()
+            if wakes {
+                parked.iter_mut().for_each(Parked::keep_off_this_core);
+            }
+            wakes && !parked.is_empty()
         };
-        if any_parked {
+        if any_woken {
             self.wake.notify_all(); // a system call
         }
 
@@ -237,10 +256,12 @@ impl Team {
     fn park(&self, seen: usize, ready: impl FnOnce()) {
         let mut parked = self.lock_parked();
         parked.push(Parked::here());
+        self.asleep.fetch_add(1, Ordering::Relaxed);
         ready();
         while self.call.load(Ordering::Acquire) == seen {
             parked = self.wake.wait(parked).unwrap_or_else(PoisonError::into_inner);
         }
+        self.asleep.fetch_sub(1, Ordering::Relaxed);
         let here = parked.iter().position(Parked::is_here).map(|k| parked.swap_remove(k));
         drop(parked);
         here.into_iter().for_each(Parked::restore);
@@ -253,7 +274,7 @@ mod tests {
 
     fn sum(threads: usize, parts: usize) -> usize {
         let total = AtomicUsize::new(0);
-        run(threads, parts, &|part| {
+        run(threads, parts, true, &|part| {
             total.fetch_add(part + 1, Ordering::Relaxed);
         });
         total.into_inner()
@@ -276,7 +297,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..if cfg!(miri) { 5 } else { 300 } {
-                        run(3, 4, &|_| assert_eq!(sum(2, 3), 6));
+                        run(3, 4, true, &|_| assert_eq!(sum(2, 3), 6));
                     }
                 });
             }
@@ -286,7 +307,7 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_team_lives_on() {
         for part in 0..8 {
-            let panic = catch_unwind(|| run(3, 8, &|now| assert!(now != part, "at {part}")));
+            let panic = catch_unwind(|| run(3, 8, true, &|now| assert!(now != part, "at {part}")));
             let message = panic.unwrap_err().downcast::<String>().expect("the message");
             assert_eq!(*message, format!("at {part}"));
         }

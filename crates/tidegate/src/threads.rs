@@ -1,4 +1,4 @@
-//! How work is shared out among threads.
+//! How many threads there are, and threads that wait for one another.
 #![allow(unsafe_code, reason = "the items of a slice go to different threads")]
 
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +7,6 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::team;
-
-/// Multiply-adds below which a second thread costs more than it saves: about ten microseconds' work
-/// of a fast core, a few times what waking a parked member takes. A guess, not yet measured.
-const WORTH_A_THREAD: usize = if cfg!(miri) { 100 } else { 1_000_000 };
 
 /// The number of threads set, or 0 for the usual number.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -51,31 +47,6 @@ pub(crate) fn offered() -> usize {
     *OFFERED.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// How many threads, at least one, are worth using for `items` items that take `work` multiply-adds in all.
-pub(crate) fn worth(items: usize, work: usize) -> usize {
-    let worth = (work / WORTH_A_THREAD).max(1);
-    num_threads().min(worth).min(items).max(1)
-}
-
-/// Calls `f` with every item and its index, shared out among the team.
-pub(crate) fn for_each<T: Send>(items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
-    for_each_among(num_threads(), items, f);
-}
-
-/// As [`for_each`], among as many threads as are worth using for `work` multiply-adds in all.
-pub(crate) fn for_each_worth<T: Send>(items: &mut [T], work: usize, f: impl Fn(&mut T) + Sync) {
-    for_each_among(worth(items.len(), work), items, |_, item| f(item));
-}
-
-fn for_each_among<T: Send>(threads: usize, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
-    let count = items.len();
-    let items = Items(items.as_mut_ptr());
-    team::run(threads, count, &|k| {
-        // SAFETY: `k < count`, and the team calls with every number once.
-        f(k, unsafe { items.get(k) });
-    });
-}
-
 /// How many tries of [`together`] in a row have missed a thread.
 static MISSED: AtomicUsize = AtomicUsize::new(0);
 
@@ -83,7 +54,7 @@ static MISSED: AtomicUsize = AtomicUsize::new(0);
 static TURNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Multiply-adds of a call of half a millisecond, beside which it costs little to wake a thread in vain.
-const LONG: usize = 500_000 * SPEED;
+pub(crate) const LONG: usize = 500_000 * SPEED;
 
 /// Whether to try for threads with a call of `work` multiply-adds, if tries were `missed` in a row, at the `turn`-th call.
 ///
@@ -127,7 +98,7 @@ pub(crate) fn together<T: Send>(
     let patience = patience(work, missed);
     let roll = Roll { here: AtomicUsize::new(0), decision: AtomicUsize::new(OPEN) };
     let items = Items(items.as_mut_ptr());
-    let ran = team::try_run(count, count, &|k| {
+    let ran = team::try_run(count, count, true, &|k| {
         if roll.call(count, patience) {
             // SAFETY: the team calls with every `k < count` once.
             f(k, unsafe { items.get(k) });
@@ -180,8 +151,8 @@ impl Roll {
     }
 }
 
-/// The items of [`for_each`], of which each thread takes its own.
-struct Items<T>(*mut T);
+/// The items of a slice, of which each thread takes its own.
+pub(crate) struct Items<T>(pub(crate) *mut T);
 
 // SAFETY: an item is handed to one thread only.
 unsafe impl<T: Send> Sync for Items<T> {}
@@ -192,7 +163,7 @@ impl<T> Items<T> {
     /// # Safety
     /// There must be such an item, and nobody else may have it.
     #[allow(clippy::mut_from_ref, reason = "each item is taken once")]
-    unsafe fn get(&self, k: usize) -> &mut T {
+    pub(crate) unsafe fn get(&self, k: usize) -> &mut T {
         // SAFETY: the caller's.
         unsafe { &mut *self.0.add(k) }
     }

@@ -86,6 +86,7 @@ fn a_thread_parked_on_the_callers_core_wakes_up_on_another() {
         let x = View::new(&x[..100 * rows * 96], &[100, rows, 96]).unwrap();
         layer.forward_with(x, Options::default()).unwrap();
     };
+    tidegate::wake_from(0); // short calls are to be shared out
     let before = threads();
     set_num_threads(2);
     call(8);

@@ -41,6 +41,7 @@ fn sample(config: Config, steps: usize, batch: usize) -> Sample<f32> {
 // One test, as there is one allocator for all.
 #[test]
 fn every_allocation_that_fails_is_an_error() {
+    tidegate::wake_from(0); // short calls are to be shared out
     let configs =
         Mode::ALL.map(|mode| Config { num_layers: 2, dropout: 0.2, ..Config::new(mode, 17, 33) });
     let projected = Config { proj_size: 20, bidirectional: true, ..configs[0] };

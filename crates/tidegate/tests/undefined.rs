@@ -51,6 +51,7 @@ fn packed_sequences_and_streams() {
 /// Threads share out the rows, and the units and the layers of one row: under Miri, of calls as small as these.
 #[test]
 fn several_threads() {
+    tidegate::wake_from(0); // short calls are to be shared out
     for (num_layers, hidden_size, steps, batch, threads) in
         [(1, 20, 2, 3, 2), (1, 20, 3, 1, 2), (2, 4, 13, 1, 2), (4, 3, 13, 1, 4)]
     {

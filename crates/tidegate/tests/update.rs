@@ -30,6 +30,7 @@ fn replaced<E: Number>(config: Config) {
 /// So many that two threads pack them.
 #[test]
 fn new_parameters_replace_the_old_ones_everywhere() {
+    tidegate::wake_from(0); // short calls are to be shared out
     set_num_threads(2);
     for mode in Mode::ALL {
         let config = Config { num_layers: 2, bidirectional: true, ..Config::new(mode, 70, 150) };

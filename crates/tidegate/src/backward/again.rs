@@ -8,7 +8,7 @@ use crate::cuts::Reset;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
 use crate::scan::{Others, Scan};
-use crate::{Element, memory, threads};
+use crate::{Element, memory};
 
 impl<E: Element> BackCall<'_, E> {
     /// Computes the steps of a pass again and keeps in `again` what forward would have saved of them: directions and rows
@@ -32,7 +32,7 @@ impl<E: Element> BackCall<'_, E> {
         let parts = self.parts;
         let count = directions * parts;
         memory::lengthen(tasks, count);
-        threads::for_each(&mut tasks[..count], |k, task| {
+        self.crew.for_each(&mut tasks[..count], |k, task| {
             let (direction, rows) = (k / parts, batch.part(k % parts, parts));
             // SAFETY: the parts have different rows or directions.
             unsafe { self.scan_again(pass, direction, rows, keep[direction], task) }

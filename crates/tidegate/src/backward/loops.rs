@@ -6,6 +6,7 @@ use core::ops::Range;
 use super::scan::{BackCarry, BackScan, Part};
 use super::{BackCall, BackTask, Pass};
 use crate::batch::Batch;
+use crate::crew::Crew;
 use crate::exchange::{Exchange, Watch, share_of};
 use crate::plan::Plan;
 use crate::rnn::Shared;
@@ -19,12 +20,12 @@ use crate::{Element, memory, threads};
 const LEAST_BLOCKS: usize = if cfg!(miri) { 1 } else { 8 };
 
 impl<E: Element> Shared<E> {
-    /// How many threads share out the units of the time loops, where that is better than the sequences in `parts`; else 1.
-    pub(super) fn members_back(&self, batch: &Batch<'_>, parts: usize) -> usize {
-        let Plan::Units(members) = self.plan(batch, true) else { return 1 };
+    /// How many of `crew` share out the units of the time loops, where that is better than the sequences in `parts`; else 1.
+    pub(super) fn members_back(&self, batch: &Batch<'_>, parts: usize, crew: Crew) -> usize {
+        let Plan::Units(members) = self.plan(batch, true, crew.threads) else { return 1 };
         let blocks = self.directions.iter().map(|direction| direction.w_hh.blocks).min();
         let work = self.work(batch.rows_before(batch.steps())) / self.config.num_layers;
-        let most = (blocks.unwrap_or(0) / LEAST_BLOCKS).min(threads::worth(members, work));
+        let most = (blocks.unwrap_or(0) / LEAST_BLOCKS).min(crew.worth(members, work));
         let members = members.min(most);
         if members > 1 && members >= parts { members } else { 1 }
     }
@@ -48,7 +49,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         }
         let count = config.num_directions() * parts;
         memory::lengthen(tasks, count);
-        threads::for_each(&mut tasks[..count], |k, task| {
+        self.crew.for_each(&mut tasks[..count], |k, task| {
             let (direction, rows) = (k / parts, self.job.batch.part(k % parts, parts));
             let blocks = 0..self.packed(pass, direction).w_hh.blocks;
             self.begin(pass, direction, rows.clone(), &mut task.carry);

@@ -22,13 +22,13 @@ pub(crate) use transposed::Transposed;
 
 use crate::batch::Batch;
 use crate::buffer::Buffer;
+use crate::crew::Crew;
 use crate::cuts::Cuts;
 use crate::exchange::Exchange;
 use crate::kernel::outer::Panels;
 use crate::rnn::Shared;
 use crate::rows::{RowsIn, RowsOut};
 use crate::saved::{Saved, SavedScan};
-use crate::threads;
 use crate::workspace::Task;
 use crate::{Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
@@ -112,10 +112,11 @@ impl<E: Element> Shared<E> {
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })
         });
         // Once: the number of threads may be set to another in the middle, and every part carries its state along.
-        let parts = threads::worth(batch.rows(), self.work(total) / config.num_layers);
-        let members = self.members_back(&batch, parts);
+        let crew = Crew::of_call(self.work(total).saturating_mul(2));
+        let parts = crew.worth(batch.rows(), self.work(total) / config.num_layers);
+        let members = self.members_back(&batch, parts, crew);
         let form = Deltas::of::<E>(config);
-        let call = BackCall { shared: self, form, job, parts, members, between };
+        let call = BackCall { shared: self, form, job, crew, parts, members, between };
         let lowest = call.lowest_layer();
         for layer in (lowest..config.num_layers).rev() {
             let d_input = match layer {
@@ -162,6 +163,7 @@ struct BackCall<'a, E> {
     shared: &'a Shared<E>,
     form: Deltas,
     job: BackJob<'a, E>,
+    crew: Crew,
     /// The sequences of the time loops that run on different threads.
     parts: usize,
     /// How many threads share out the units of a time loop instead, if more than 1.
@@ -290,9 +292,9 @@ impl<'a, E: Element> BackCall<'a, E> {
             .each_ref()
             .map(|steps| batch.rows_before(steps.start)..batch.rows_before(steps.end));
         let work = 2 * self.shared.work(rows[0].len().max(rows[1].len())) / config.num_layers;
-        let parts = threads::worth(config.hidden_size.max(2), work);
+        let parts = self.crew.worth(config.hidden_size.max(2), work);
         memory::lengthen(tasks, parts);
-        threads::for_each(&mut tasks[..parts], |k, task| {
+        self.crew.for_each(&mut tasks[..parts], |k, task| {
             let part = |count: usize| count * k / parts..count * (k + 1) / parts;
             for direction in 0..config.num_directions() {
                 self.weight_gradients(pass, again, direction, part, &mut task.panels);
