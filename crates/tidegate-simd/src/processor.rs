@@ -86,7 +86,8 @@ impl Sharing {
 ///
 /// Intel's servers get 8 bytes a cycle from their level-3 cache (Granite Rapids, with 2 MB of level 2): LSTM of 512 units
 /// (4 MB) 0.55 with 4 rows in all, 0.74 with 8, 0.86 with 16, 0.98 with 32, 1.01 with 40; of 1024 units 0.82 with 16, 0.94
-/// with 32; of 320 (1.6 MB) 0.94 with 16; of 256 (1 MB) 1.03. All of Intel's are taken to be like this one.
+/// with 32; of 320 (1.6 MB) 0.94 with 16; of 256 (1 MB) 1.03, and 1.02 to 1.06 on an Ice Lake with 1.25 MB of level 2. All of
+/// Intel's are taken to be like this one.
 ///
 /// A Zen 4, with 32 MB of level 3 and weights in huge pages: 1.1 at 16 MB, 1.0 at 12 and 28 MB, 0.6 to 0.9 at 38 MB, 0.95 at
 /// 67 MB. All others are taken to be like this one.
