@@ -58,9 +58,10 @@ pub(crate) const LONG: usize = 500_000 * SPEED;
 
 /// Whether to try for threads with a call of `work` multiply-adds, if tries were `missed` in a row, at the `turn`-th call.
 ///
-/// Short calls a millisecond apart find the team parked every time, and to wake it in vain took 40 microseconds of each
-/// (Granite Rapids, a virtual machine): most go without. Two in a row try, since the first wakes the team, and the second
-/// may find it awake.
+/// Steps of a stream a millisecond apart find the team parked every time (other calls leave it so: [`crate::crew::Crew`]),
+/// and on a busy machine any call may find it awake and late. To wake it in vain took 40 microseconds of each (Granite
+/// Rapids, a virtual machine): most go without. Two in a row try, since the first wakes the team, and the second may find
+/// it awake.
 fn is_worth_a_try(work: usize, missed: usize, turn: usize) -> bool {
     work >= LONG || missed < 4 || turn % 32 < 2
 }
