@@ -238,7 +238,14 @@ class TidegateNn(Torch):
         return lambda: module(x, lengths=row.lengths)[0].numpy(), None
 
 
-ENGINES = {"torch": Torch, "tidegate.nn": TidegateNn, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
+class TidegateNnAsMade(TidegateNn):
+    """The same without `prepack()`."""
+
+    def settle(self, module):
+        pass
+
+
+ENGINES = {"torch": Torch, "tidegate.nn": TidegateNn, "as made": TidegateNnAsMade, "onnxruntime": OnnxRuntime, "openvino": OpenVino}
 
 
 def answer(row, call, reset):

@@ -1,7 +1,8 @@
 """Measures tidegate and other libraries on the same rows, round by round in turn.
 
     python peers.py --worker PATH [--rust PATH] [--filter TEXT] [--threads 1,2] [--rounds 7] [--record]
-    python peers.py --worker PATH --python ...    our Python package, which must be installed, beside PyTorch alone
+    python peers.py --worker PATH --python ...    our Python package, which must be installed, with and without
+                                                  `prepack()`, beside PyTorch alone
 
 Every library is a process of its own that answers the row first; one whose answer differs from ours
 by more than 1e-4 is left out, loudly. Then each in turn runs a round of about 20 ms while the
@@ -100,6 +101,8 @@ def measure(row, threads, ours, peers, rounds, versions):
     record["percent"] = 100 * record["limit_us"] / record["us"]
     if "tidegate.nn" in times:
         record["python_us"] = statistics.median(times.pop("tidegate.nn"))
+    if "as made" in times:
+        record["as_made_us"] = statistics.median(times.pop("as made"))
     record["peers"] = {name: statistics.median(rounds) for name, rounds in times.items()}
     record["skipped"] = skipped
     return record
@@ -161,6 +164,9 @@ def part_summary(records):
         near = [record["python_us"] <= 1.1 * record["us"] + 10 for record in records]
         ratios = [record["peers"]["torch"] / record["python_us"] for record in records]
         yield f"tidegate.nn: within 10 % and 10 us of the Rust call on {sum(near)} of {len(near)} rows; PyTorch / tidegate.nn: geometric mean {mean(ratios):.2f}, least {min(ratios):.2f}"
+    ratios = [record["peers"]["torch"] / record["as_made_us"] for record in records if "as_made_us" in record]
+    if ratios:
+        yield f"  without prepack(): geometric mean {mean(ratios):.2f}, least {min(ratios):.2f}"
     peaks = [(record["name"], record["peak_bytes"]) for record in records if len(record.get("peak_bytes", {})) > 1]
     if peaks:
         ratios = [bytes["torch"] / bytes["tidegate"] for _, bytes in peaks]
@@ -199,7 +205,7 @@ def main():
     if not rows:
         sys.exit(f"no row of the grid has `{options.filter}` in its name")
     ours = Engine("tidegate", [options.worker])
-    python_peers = ["torch", "tidegate.nn"] if options.python else PYTHON_PEERS
+    python_peers = ["torch", "tidegate.nn", "as made"] if options.python else PYTHON_PEERS
     peers = [Engine(name, [sys.executable, os.path.join(HERE, "engines.py"), name]) for name in python_peers]
     if options.rust:
         peers += [Engine(name, [options.rust, name]) for name in RUST_PEERS]
@@ -213,7 +219,8 @@ def main():
                 if row["mode"] == "train" and not options.python and threads == options.threads[0]:
                     record["peak_bytes"] = memory(row, threads, ours, peers)
                 records.append(record)
-                found = {**record["peers"], "tidegate.nn": record["python_us"]} if options.python else record["peers"]
+                beside = {"tidegate.nn": record.get("python_us"), "as made": record.get("as_made_us")}
+                found = {**record["peers"], **{name: us for name, us in beside.items() if us is not None}}
                 times = " ".join(f"{found[name]:12.1f}" if name in found else f"{'-':>12}" for name in names)
                 ratio = min(record["peers"].values(), default=math.nan) / record["us"]
                 print(f"{row['name']:{width}} {threads:7} {record['us']:10.3f} {record['percent']:8.0f} {times} {ratio:10.2f}", flush=True)

@@ -102,30 +102,38 @@ def test_copies_and_pickles(kind):
     assert torch.equal(flat(copied(x))[0], want[0])
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_every_way_to_change_weights_is_seen(kind):
-    stock, ours = pair(kind, 3, 4)
-    x = torch.randn(5, 2, 3)
+@pytest.mark.parametrize("inputs, hidden, steps", [(3, 4, 5), (96, 400, 1), (96, 400, 2)])  # compared, and read as they are
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_way_to_change_weights_is_seen(kind, inputs, hidden, steps):
+    stock, ours = pair(kind, inputs, hidden)
+    x = torch.randn(steps, 2, inputs)
+    x, of = (x[0], "") if kind.endswith("Cell") else (x, "_l0")
 
     def check(what):
-        for g, w in zip(flat(ours(x)), flat(stock(x))):
-            close(g, w, what)
+        for recording in (True, False):
+            with torch.set_grad_enabled(recording):
+                for g, w in zip(flat(ours(x)), flat(stock(x))):
+                    close(g, w, what)
+
+    def hidden_weight(layer):
+        return getattr(layer, f"weight_hh{of}")
 
     check("at first")
     for layer in (stock, ours):
-        layer.weight_hh_l0.data.mul_(0.5)  # no new version
+        hidden_weight(layer).data.mul_(0.5)  # no new version
     check("changed through .data")
     for layer in (stock, ours):
-        layer.weight_hh_l0.data = torch.full_like(layer.weight_hh_l0, 0.25)
+        hidden_weight(layer).data = torch.full_like(hidden_weight(layer), 1 / hidden)
     check("other memory")
     for layer in (stock, ours):
-        layer.bias_ih_l0 = torch.nn.Parameter(torch.ones_like(layer.bias_ih_l0))
+        setattr(layer, f"bias_ih{of}", torch.nn.Parameter(torch.ones_like(getattr(layer, f"bias_ih{of}"))))
     check("another parameter")
     for layer in (stock, ours):
-        layer.weight_ih_l0.numpy(force=True)[0] = 3.0
+        getattr(layer, f"weight_ih{of}").numpy(force=True)[0] = 3.0
     check("changed by numpy")
+    columns = torch.randn(hidden, len(hidden_weight(ours))) / hidden
     for layer in (stock, ours):
-        layer.weight_hh_l0.data = torch.arange(layer.weight_hh_l0.numel()).float().reshape(4, -1).t() / 50
+        hidden_weight(layer).data = columns.clone().t()
     check("not contiguous")
     for layer in (stock, ours):
         layer.double()

@@ -45,11 +45,11 @@ class Prepack:
     """What our layers and cells have beside what PyTorch's have."""
 
     def prepack(self, on: bool = True) -> Self:
-        """Takes the weights as unchanged in calls without gradients until PyTorch counts a change, rather than comparing them with
-        the packed ones in every call; returns the module.
+        """Takes the weights as unchanged in calls without gradients until PyTorch counts a change, rather than looking at them in
+        every call; returns the module.
 
-        For a step of a large layer, comparing takes longer than computing. What PyTorch does not count is then missed: writes
-        through ``.data`` or numpy. Optimizers, ``load_state_dict`` and other in-place functions are counted.
+        For a few steps of a large layer, looking at them takes longer than computing. What PyTorch does not count is then
+        missed: writes through ``.data`` or numpy. Optimizers, ``load_state_dict`` and other in-place functions are counted.
         """
         self._prepacked = bool(on)
         return self

@@ -89,6 +89,21 @@ pub trait Simd<E: Element>: Copy + 'static {
         unsafe { self.load(lanes.as_ptr()) }
     }
 
+    /// Copies `LANES` rows of as many elements, `from_stride` elements from one to the next, to the columns of as many rows
+    /// that are `to_stride` apart.
+    ///
+    /// # Safety
+    /// The ones must be valid for reading, the others for writing, and they must not overlap.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const E, from_stride: usize, to: *mut E, to_stride: usize) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: the caller's.
+                unsafe { *to.add(column * to_stride + row) = *from.add(row * from_stride + column) }
+            }
+        }
+    }
+
     /// Stores the first `n` lanes, `n <= LANES`.
     ///
     /// # Safety

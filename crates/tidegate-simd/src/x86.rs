@@ -173,6 +173,10 @@ macro_rules! half_vectors {
                         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
                     }
                 }
+                unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+                    // SAFETY: the caller vouches for the elements, `self` for the features.
+                    unsafe { transpose_256(from, from_stride, to, to_stride) }
+                }
                 unsafe fn load_first(self, n: usize, from: *const f32) -> __m256 {
                     // SAFETY: a mask lane is set only below `n`, for which the caller vouches.
                     unsafe {
@@ -250,6 +254,10 @@ simd!(Avx512, f32, __m512, lanes: 16, block: 16, low: Avx512Low, registers: 32, 
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
             }
         }
+        unsafe fn transpose(self, from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the caller vouches for the elements, `self` for the features.
+            unsafe { transpose_512(from, from_stride, to, to_stride) }
+        }
         unsafe fn load_first(self, n: usize, from: *const f32) -> __m512 {
             // SAFETY: a mask bit is set only below `n`, for which the caller vouches.
             unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, from) }
@@ -309,3 +317,52 @@ macro_rules! beside {
 
 beside!(beside_ps, __m512);
 beside!(beside_pd, __m512d);
+
+/// Defines [`Simd::transpose`] for a type of vectors of `f32`: four elements of every fourth row go to the quarters or halves of a
+/// vector on the way from memory, which costs less than to exchange them between vectors, and four such vectors are transposed
+/// quarter by quarter.
+macro_rules! transpose {
+    ($name:ident, $features:literal, quarters: $quarters:literal, load: |$at:ident, $quarter:ident| $load:expr,
+     $unpack_low:ident, $unpack_high:ident, $unpack_low_pd:ident, $unpack_high_pd:ident, $to_pd:ident, $to_ps:ident,
+     $store:ident) => {
+        /// # Safety
+        /// As [`Simd::transpose`].
+        #[target_feature(enable = $features)]
+        #[inline]
+        unsafe fn $name(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            // SAFETY: the caller's.
+            unsafe {
+                for first in (0..4 * $quarters).step_by(4) {
+                    let $quarter = 4 * from_stride;
+                    let rows = |k: usize| {
+                        let $at = from.add(k * from_stride + first);
+                        $load
+                    };
+                    let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+                    let (ab, cd) = ($to_pd($unpack_low(a, b)), $to_pd($unpack_low(c, d)));
+                    let (ab_high, cd_high) =
+                        ($to_pd($unpack_high(a, b)), $to_pd($unpack_high(c, d)));
+                    let to = to.add(first * to_stride);
+                    $store(to, $to_ps($unpack_low_pd(ab, cd)));
+                    $store(to.add(to_stride), $to_ps($unpack_high_pd(ab, cd)));
+                    $store(to.add(2 * to_stride), $to_ps($unpack_low_pd(ab_high, cd_high)));
+                    $store(to.add(3 * to_stride), $to_ps($unpack_high_pd(ab_high, cd_high)));
+                }
+            }
+        }
+    };
+}
+
+transpose!(transpose_256, "avx2", quarters: 2,
+    load: |at, quarter| _mm256_loadu2_m128(at.add(quarter), at),
+    _mm256_unpacklo_ps, _mm256_unpackhi_ps, _mm256_unpacklo_pd, _mm256_unpackhi_pd, _mm256_castps_pd, _mm256_castpd_ps,
+    _mm256_storeu_ps);
+transpose!(transpose_512, "avx512f,avx512dq", quarters: 4,
+    load: |at, quarter| {
+        let first = _mm512_castps128_ps512(_mm_loadu_ps(at));
+        let second = _mm512_insertf32x4::<1>(first, _mm_loadu_ps(at.add(quarter)));
+        let third = _mm512_insertf32x4::<2>(second, _mm_loadu_ps(at.add(2 * quarter)));
+        _mm512_insertf32x4::<3>(third, _mm_loadu_ps(at.add(3 * quarter)))
+    },
+    _mm512_unpacklo_ps, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpackhi_pd, _mm512_castps_pd, _mm512_castpd_ps,
+    _mm512_storeu_ps);

@@ -157,7 +157,7 @@ impl<E: Element> Call<'_, E> {
         if rows.is_empty() {
             return; // however many steps
         }
-        let work = self.shared.work(self.batch.rows_before(self.batch.steps()));
+        let work = self.shared.time(&self.batch);
         memory::lengthen(tasks, plan.len());
         let tasks = &mut tasks[..plan.len()];
         let met = match plan {

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use crate::batch::Batch;
 use crate::buffer::Buffer;
+use crate::kernel::room::Room;
 use crate::rows::{RowsIn, RowsOut};
 use crate::scan::chunk_rows;
 use crate::weights::Direction;
@@ -153,6 +154,8 @@ pub(crate) struct Scratch<E> {
     pub(crate) sums: Buffer<E>,
     /// `h` before projection, `[rows, units]`; empty without.
     pub(crate) unprojected: Buffer<E>,
+    /// For blocks of weights that are not packed.
+    pub(crate) room: Room<E>,
 }
 
 impl<E: Element> Scratch<E> {

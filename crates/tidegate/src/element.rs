@@ -4,6 +4,7 @@ use crate::Mode;
 use crate::backward::BackWork;
 use crate::dispatch::{self, Dispatch, RunAlone, StepAlone};
 use crate::kernel::alone::Ready;
+use crate::kernel::room::Room;
 use crate::kernel::sums::Sums;
 
 /// The number types a layer computes in: `f32` and `f64`.
@@ -17,10 +18,10 @@ pub trait Element: tidegate_simd::Element {
     #[doc(hidden)]
     fn dispatch(work: Dispatch<'_, Self>);
 
-    /// Computes sums of products.
+    /// Computes sums of products, of a matrix that is packed or has `room` for its blocks.
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn sums(level: Level, sums: Sums<'_, Self>);
+    fn sums(level: Level, sums: Sums<'_, Self>, room: Option<&mut Room<Self>>);
 
     /// What runs steps of a row alone with the cell of `mode`.
     #[doc(hidden)]
@@ -42,8 +43,8 @@ impl Element for f32 {
         work.run();
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn sums(level: Level, sums: Sums<'_, Self>) {
-        sums.run(level);
+    fn sums(level: Level, sums: Sums<'_, Self>, room: Option<&mut Room<Self>>) {
+        sums.run(level, room);
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self> {
@@ -63,8 +64,8 @@ impl Element for f64 {
         work.run();
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
-    fn sums(level: Level, sums: Sums<'_, Self>) {
-        sums.run(level);
+    fn sums(level: Level, sums: Sums<'_, Self>, room: Option<&mut Room<Self>>) {
+        sums.run(level, room);
     }
     #[allow(private_interfaces, reason = "nobody else calls it")]
     fn run_alone(mode: Mode) -> RunAlone<Self> {

@@ -51,6 +51,7 @@ mod error;
 mod exchange;
 mod float_mode;
 mod forward;
+mod functional;
 mod generator;
 mod huge_pages;
 mod kernel;

@@ -6,7 +6,7 @@ use crate::Element;
 use crate::batch::Batch;
 use crate::crew;
 use crate::pace;
-use crate::rnn::Shared;
+use crate::rnn::{PACKING, Shared};
 use crate::threads;
 use crate::weights::Direction;
 
@@ -84,11 +84,15 @@ impl<E: Element> Shared<E> {
             .saturating_mul(rows)
     }
 
-    /// How long a call takes, in multiply-adds: of few rows as long as of [`WAITED_FOR`], if they wait for far weights.
+    /// How long a call takes, in multiply-adds: of few rows as long as of [`WAITED_FOR`], if they wait for far weights, and
+    /// longer by [`PACKING`] each if every step packs them.
     pub(crate) fn time(&self, batch: &Batch<'_>) -> usize {
         let waits = |d: &Direction<E>| sharing().pays(d.w_hh.bytes(), batch.rows());
         let least = if self.directions.iter().any(waits) { WAITED_FOR } else { 0 };
-        self.work(batch.rows_before(batch.steps()).max(batch.steps().saturating_mul(least)))
+        let rows = batch.rows_before(batch.steps()).max(batch.steps().saturating_mul(least));
+        let packs = self.directions.iter().any(|d| d.w_hh.is_given());
+        let packed = if packs { batch.steps().saturating_mul(PACKING) } else { 0 };
+        self.work(rows.saturating_add(packed))
     }
 
     /// How many of `threads` should share out the units of every step, for a call of `work`

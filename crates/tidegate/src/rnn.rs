@@ -15,7 +15,7 @@ use crate::{
 
 /// Multiply-adds in the time that a weight takes to be packed and, after a way back, packed transposed too: 2 million weights
 /// took 1.4 ms (Granite Rapids).
-const PACKING: usize = 16;
+pub(crate) const PACKING: usize = 16;
 
 /// A stack of recurrent layers of any [`Mode`](crate::Mode), as PyTorch's `RNNBase`.
 ///
@@ -54,6 +54,11 @@ impl<E: Element> Shared<E> {
         let mut directions = memory::with_capacity(chunks.len());
         directions.extend(chunks.map(|chunk| Direction::new(&config, chunk, level, half)));
         Arc::new(Self { config, level, half, parameters, directions })
+    }
+
+    /// What a forward call needs, without parameters.
+    pub(crate) fn given(config: Config, level: Level, directions: Vec<Direction<E>>) -> Self {
+        Self { config, level, half: false, parameters: Vec::new(), directions }
     }
 
     /// As [`new`](Self::new).

@@ -200,7 +200,7 @@ impl<E: Element> Scan<'_, E> {
             alone: self.is_alone(rows),
             blocks: self.blocks.clone(),
         };
-        E::sums(level, sums);
+        E::sums(level, sums, Some(&mut scratch.room));
     }
 
     /// The input rows of the steps at `positions`, `rows` of them, if they lie one after the other in the order of computation.
@@ -270,7 +270,7 @@ impl<E: Element> Scan<'_, E> {
             saved,
         };
         // SAFETY: what is kept of a step's rows lies row by row, as the kernel writes it.
-        unsafe { step.run::<C, KEEP>(level) }
+        unsafe { step.run::<C, KEEP>(level, &mut scratch.room) }
         if let Some((w_hr, zeros)) = &direction.w_hr {
             let project = Sums {
                 w: w_hr,
@@ -282,7 +282,7 @@ impl<E: Element> Scan<'_, E> {
                 alone: self.is_alone(rows),
                 blocks: 0..w_hr.blocks,
             };
-            E::sums(level, project);
+            E::sums(level, project, Some(&mut scratch.room));
         }
         if let Some(Keep { steps: Steps::All { unprojected: Some(unprojected), .. }, .. }) =
             &self.keep

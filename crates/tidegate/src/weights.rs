@@ -47,12 +47,36 @@ impl<E: Element> Direction<E> {
     /// Packs `parameters`, in the order of [`Config::parameters`], for the vectors of `level`; the
     /// matrices as bf16 if `half`.
     pub(crate) fn new(config: &Config, parameters: &[Tensor<E>], level: Level, half: bool) -> Self {
+        let parameters: Vec<_> = parameters.iter().map(Tensor::data).collect();
+        Self::of(config, &parameters, level, |weight, gates, units, lanes| {
+            Packed::new(weight, gates, units, lanes, half)
+        })
+    }
+
+    /// As [`new`](Self::new), with matrices that are not packed.
+    ///
+    /// # Safety
+    /// The `parameters` must stay, and nobody may write to them, as long as a scan of it runs.
+    #[allow(unsafe_code, reason = "passes the caller's promise on")]
+    pub(crate) unsafe fn given(config: &Config, parameters: &[&[E]], level: Level) -> Self {
+        Self::of(config, parameters, level, |weight, gates, units, lanes| {
+            // SAFETY: the caller's.
+            unsafe { Packed::given(weight, gates, units, lanes) }
+        })
+    }
+
+    /// Of `parameters`, each [`Packed`] as `matrix` says.
+    fn of(
+        config: &Config,
+        parameters: &[&[E]],
+        level: Level,
+        matrix: impl Fn(&[E], usize, usize, [usize; 2]) -> Packed<E>,
+    ) -> Self {
         let (gates, hidden) = (config.mode.gates(), config.hidden_size);
         let lanes = [E::lanes(level), E::low_lanes(level)];
-        let pack = |at: usize| Packed::new(parameters[at].data(), gates, hidden, lanes, half);
+        let pack = |at: usize| matrix(parameters[at], gates, hidden, lanes);
         let w_hr = (config.proj_size > 0).then(|| {
-            let weight = parameters[parameters.len() - 1].data();
-            let packed = Packed::new(weight, 1, config.proj_size, lanes, half);
+            let packed = matrix(parameters[parameters.len() - 1], 1, config.proj_size, lanes);
             let zeros = Buffer::zeros(packed.width());
             (packed, zeros)
         });
@@ -81,7 +105,8 @@ impl<E: Element> Direction<E> {
         config: &Config,
         parameters: &'a [Tensor<E>],
     ) -> impl Iterator<Item = Repack<'a>> + use<'a, E> {
-        self.set_bias(config, parameters);
+        let biases: Vec<_> = parameters.iter().map(Tensor::data).collect();
+        self.set_bias(config, &biases);
         let w_hr = self.w_hr.as_mut().map(|(w_hr, _)| (w_hr, parameters.len() - 1));
         let matrices = [(&mut self.w_ih, 0), (&mut self.w_hh, 1)].into_iter().chain(w_hr);
         let matrices = matrices.map(|(matrix, at)| {
@@ -92,19 +117,20 @@ impl<E: Element> Direction<E> {
     }
 
     /// Packs the biases.
-    fn set_bias(&mut self, config: &Config, parameters: &[Tensor<E>]) {
-        let (gates, hidden, lanes) = (config.mode.gates(), config.hidden_size, self.w_ih.lanes);
-        let zeros = vec![E::ZERO; if config.bias { 0 } else { gates * hidden }];
+    fn set_bias(&mut self, config: &Config, parameters: &[&[E]]) {
+        let form = [config.mode.gates(), config.hidden_size, self.w_ih.lanes];
         let (b_ih, b_hh) = match config.bias {
-            true => (parameters[2].data(), parameters[3].data()),
-            false => (&zeros[..], &zeros[..]),
+            true => (parameters[2], parameters[3]),
+            false => (&[][..], &[][..]),
         };
+        let [b_ih, b_hh] =
+            [b_ih, b_hh].map(|bias| move |row: usize| bias.get(row).copied().unwrap_or(E::ZERO));
         let split = split_gates(config.mode);
-        let bias: Vec<E> = (0..gates * hidden)
-            .map(|row| if split[row / hidden] { b_ih[row] } else { b_ih[row] + b_hh[row] })
-            .collect();
-        pack_bias(&bias, gates, lanes, &mut self.bias);
-        pack_bias(b_hh, gates, lanes, &mut self.bias_hh);
+        pack_bias(form, &mut self.bias, |row| match split[row / config.hidden_size] {
+            true => b_ih(row),
+            false => b_ih(row) + b_hh(row),
+        });
+        pack_bias(form, &mut self.bias_hh, b_hh);
     }
 
     /// Lays out the weights for steps of `rows` rows, so that the first one need not.

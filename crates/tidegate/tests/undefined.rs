@@ -3,7 +3,10 @@
 mod common;
 
 use common::sample::Sample;
-use tidegate::{Config, Level, Mode, Options, Saved, View, pack_padded_sequence, set_num_threads};
+use tidegate::{
+    Config, Level, Mode, Options, OutputMut, Saved, View, Workspace, pack_padded_sequence,
+    set_num_threads,
+};
 
 fn samples(mut check: impl FnMut(Sample<f32>)) {
     for (k, mode) in Mode::ALL.into_iter().enumerate() {
@@ -44,6 +47,25 @@ fn packed_sequences_and_streams() {
             vec![0.0; (sample.steps - 1) * sample.batch * layer.config().output_size()];
         stream.step(&sample.x.data()[..step]).unwrap();
         stream.push(&sample.x.data()[step..], &mut output).unwrap();
+    });
+    set_num_threads(0);
+}
+
+#[test]
+fn parameters_that_are_not_packed() {
+    set_num_threads(1);
+    samples(|sample| {
+        let layer = sample.layer.at_level(scalar());
+        let parameters: Vec<&[f32]> = layer.parameters().iter().map(|own| own.data()).collect();
+        let mut got = layer.empty_output(&sample.x).unwrap();
+        let out = OutputMut {
+            output: got.output.data_mut(),
+            h_n: got.h_n.data_mut(),
+            c_n: got.c_n.as_mut().map_or(&mut [], |c_n| c_n.data_mut()),
+        };
+        let (options, mut workspace) = (Options::default(), Workspace::new());
+        layer.functional_call_into(&parameters, &sample.x, options, &mut workspace, out).unwrap();
+        assert!(got == layer.forward_with(&sample.x, Options::default()).unwrap());
     });
     set_num_threads(0);
 }

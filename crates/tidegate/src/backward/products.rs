@@ -189,7 +189,7 @@ impl<E: Element> InputGradient<'_, E> {
                 alone: false,
                 blocks: 0..w.blocks,
             };
-            E::sums(level, sums);
+            E::sums(level, sums, None);
             for (at, row) in part.enumerate() {
                 while row >= batch.rows_before(t + 1) {
                     t += 1;

@@ -269,7 +269,7 @@ impl<E: Element> BackScan<'_, E> {
             let (out, blocks) = (&mut carry.unprojected[..], 0..w_hr.blocks);
             let sums =
                 Sums { w: w_hr, start: zeros, x, x_stride: stride, out, rows, alone, blocks };
-            E::sums(level, sums);
+            E::sums(level, sums, None);
         }
         let first = self.batch.rows_before(t) + all.start - self.base;
         let deltas = self.deltas.place(t, all.start);
@@ -300,7 +300,8 @@ impl<E: Element> BackScan<'_, E> {
         let blocks = if self.w_hr.is_some() { 0..w_hh.blocks } else { part.blocks.clone() };
         let out = &mut carry.d_h[..];
         let x_stride = self.form.stride;
-        E::sums(level, Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks });
+        let sums = Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks };
+        E::sums(level, sums, None);
         if C::DIRECT {
             // A cell with it has no projection, so both are as wide.
             for (d_h, direct) in carry.d_h.iter_mut().zip(&carry.direct[..rows * units]) {

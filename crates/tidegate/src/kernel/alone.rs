@@ -96,6 +96,7 @@ impl<E: Element> Ready<E> {
         let Direction { w_ih, w_hh, bias, bias_hh, w_hr, .. } = direction;
         assert!(w_hr.is_none() && w_ih.is_half() == w_hh.is_half());
         assert!(w_ih.blocks == w_hh.blocks && w_hh.blocks * w_hh.lanes >= w_hh.inputs);
+        assert!([w_ih, w_hh].iter().all(|w| w.holds(&(0..w.blocks))));
         assert!(bias.len() == w_ih.width() && bias_hh.len() == w_hh.width());
         let half = w_hh.is_half();
         let bytes = [w_ih.bytes(), w_hh.bytes()];

@@ -50,9 +50,11 @@ impl AnyMatrix {
     #[inline(always)]
     pub(super) fn new<E: Element, W: Stored<E>>(w: &Packed<E>, alone: bool) -> (Self, Form) {
         let data = w.for_rows::<W>(alone);
-        assert_eq!(data.len(), w.len());
+        assert!(data.len() >= w.held.len() * w.block_len());
         let (inputs, blocks, last) = (w.inputs, w.blocks, w.units_of_last());
-        let (data, division) = (data.as_ptr().cast(), &raw const w.division);
+        // Where the first block would lie.
+        let data = data.as_ptr().wrapping_sub(w.held.start * w.block_len());
+        let (data, division) = (data.cast(), &raw const w.division);
         let form = Form::new(w.gates, w.lanes, size_of::<W::Item>());
         (Self { data, inputs, division, blocks, last }, form)
     }
@@ -132,12 +134,9 @@ impl<T: Copy> Matrix<T> {
         Weights { first, inputs: self.inputs, bytes: vectors * size_of::<T>() }
     }
 
-    /// Where `N` blocks from `block` on begin.
-    ///
-    /// # Safety
-    /// The blocks must exist.
+    /// Where `N` blocks from `block` on begin, which the matrix must hold.
     #[inline(always)]
-    pub(super) unsafe fn blocks_at<E, S, L, const N: usize>(self, block: usize) -> [*const T; N]
+    pub(super) fn blocks_at<E, S, L, const N: usize>(self, block: usize) -> [*const T; N]
     where
         E: Element,
         S: Simd<E>,
@@ -145,8 +144,7 @@ impl<T: Copy> Matrix<T> {
     {
         let mut at = [self.data; N];
         for (n, at) in at.iter_mut().enumerate() {
-            // SAFETY: `new` compared the length; the caller vouches for the blocks.
-            *at = unsafe { at.add((block + n) * self.inputs * (L::LEN * S::BLOCK)) };
+            *at = at.wrapping_add((block + n) * self.inputs * (L::LEN * S::BLOCK));
         }
         at
     }

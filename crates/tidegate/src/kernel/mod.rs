@@ -9,6 +9,7 @@ pub(crate) mod math;
 mod matrix;
 pub(crate) mod outer;
 pub(crate) mod pack;
+pub(crate) mod room;
 pub(crate) mod step;
 pub(crate) mod step_back;
 mod step_tile;

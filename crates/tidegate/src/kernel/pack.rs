@@ -1,7 +1,11 @@
+#![allow(unsafe_code, reason = "weights of the caller are read through pointers")]
+
+use core::ops::Range;
+
 use tidegate_simd::{Bf16, Element};
 
 use super::chains::Division;
-use super::stored::{BlockForm, Full, Half, Layouts, Stored, Weights};
+use super::stored::{BlockForm, Full, Given, Half, Layouts, Stored, Weights};
 use crate::buffer::Buffer;
 
 /// A weight matrix laid out in the order in which the product reads it.
@@ -17,6 +21,8 @@ use crate::buffer::Buffer;
 pub(crate) struct Packed<E> {
     /// The elements.
     pub(super) weights: Weights<E>,
+    /// The blocks that these are of: all, but of a matrix that is not packed.
+    pub(super) held: Range<usize>,
     /// Number of blocks of units.
     pub(crate) blocks: usize,
     /// Number of inputs, `K`.
@@ -28,9 +34,9 @@ pub(crate) struct Packed<E> {
     /// Units in a block.
     pub(crate) lanes: usize,
     /// Number of units, without padding.
-    units: usize,
+    pub(super) units: usize,
     /// Lanes of the last block in the copy for a row alone.
-    last_lanes: usize,
+    pub(super) last_lanes: usize,
 }
 
 impl<E: Element> Packed<E> {
@@ -40,26 +46,53 @@ impl<E: Element> Packed<E> {
         weight: &[E],
         gates: usize,
         units: usize,
-        [lanes, low_lanes]: [usize; 2],
+        lanes: [usize; 2],
         half: bool,
+    ) -> Self {
+        // SAFETY: it holds them as they are for a moment only.
+        let mut packed = unsafe { Self::given(weight, gates, units, lanes) };
+        let len = packed.len();
+        packed.weights = match half {
+            false => Weights::Full(Layouts::new(Buffer::zeros(len))),
+            true => Weights::Half(Layouts::new(Buffer::zeros(len))),
+        };
+        packed.held = 0..packed.blocks;
+        packed.set(weight);
+        packed
+    }
+
+    /// `weight` as it is, of which every product packs what it reads ([`super::room`]).
+    ///
+    /// # Safety
+    /// `weight` must stay, and nobody may write to it, as long as products read it.
+    pub(crate) unsafe fn given(
+        weight: &[E],
+        gates: usize,
+        units: usize,
+        [lanes, low_lanes]: [usize; 2],
     ) -> Self {
         let rows = gates * units;
         let inputs = weight.len() / rows;
         assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
         let blocks = units.div_ceil(lanes);
-        let len = blocks * inputs * gates * lanes;
-        let weights = match half {
-            false => Weights::Full(Layouts::new(Buffer::zeros(len))),
-            true => Weights::Half(Layouts::new(Buffer::zeros(len))),
-        };
         let division = Division::of(inputs);
         // Blocks of one gate are read several at a time, which are whole.
         let last_is_low = gates > 1 && units + low_lanes <= blocks * lanes;
         let last_lanes = if last_is_low { low_lanes } else { lanes };
-        let mut packed =
-            Self { weights, blocks, inputs, division, gates, lanes, units, last_lanes };
-        packed.set(weight);
-        packed
+        let (weights, held) = (Weights::Given(Given::new(weight)), 0..0);
+        Self { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes }
+    }
+
+    /// Whether it is not packed.
+    #[inline(always)]
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.weights, Weights::Given(_))
+    }
+
+    /// Whether the weights of all of `blocks` are packed.
+    #[inline(always)]
+    pub(super) fn holds(&self, blocks: &Range<usize>) -> bool {
+        blocks.is_empty() || (self.held.start <= blocks.start && blocks.end <= self.held.end)
     }
 
     /// Packs other weights of the same shape.
@@ -72,6 +105,7 @@ impl<E: Element> Packed<E> {
                 let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
                 layouts.set(form, |data| pack(weight, shape, data, bf16));
             }
+            Weights::Given(_) | Weights::Held(_) => unreachable!("made by `new`"),
         }
     }
 
@@ -80,8 +114,8 @@ impl<E: Element> Packed<E> {
         let blocks = outputs.div_ceil(lanes);
         let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
         let division = Division::of(inputs);
-        let (gates, units, last_lanes) = (1, outputs, lanes);
-        Self { weights, blocks, inputs, division, gates, lanes, units, last_lanes }
+        let (held, gates, units, last_lanes) = (0..blocks, 1, outputs, lanes);
+        Self { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes }
     }
 
     /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
@@ -111,13 +145,14 @@ impl<E: Element> Packed<E> {
         match &self.weights {
             Weights::Full(_) => _ = self.for_rows::<Full>(alone),
             Weights::Half(_) => _ = self.for_rows::<Half>(alone),
+            Weights::Given(_) | Weights::Held(_) => {}
         }
     }
 
     /// The elements in the order in which a product reads them whose rows are one `alone`, or more.
     #[inline(always)]
     pub(super) fn for_rows<W: Stored<E>>(&self, alone: bool) -> &[W::Item] {
-        W::layouts(&self.weights).for_rows(alone, self.block_form())
+        W::items(&self.weights, alone, self.block_form())
     }
 
     /// What a block is made up of.
@@ -138,12 +173,15 @@ impl<E: Element> Packed<E> {
         self.len() * if self.is_half() { size_of::<Bf16>() } else { size_of::<E>() }
     }
 
-    /// Number of elements.
+    /// Number of elements, with padding.
     pub(crate) fn len(&self) -> usize {
-        match &self.weights {
-            Weights::Full(layouts) => layouts.len(),
-            Weights::Half(layouts) => layouts.len(),
-        }
+        self.width() * self.inputs
+    }
+
+    /// Elements of a block.
+    #[inline(always)]
+    pub(super) fn block_len(&self) -> usize {
+        self.inputs * self.gates * self.lanes
     }
 
     /// Units in the last block, without padding.
@@ -157,12 +195,20 @@ impl<E: Element> Packed<E> {
     }
 }
 
-/// Packs one value per gate and unit, `bias: [G * units]`, as `[blocks, G, lanes]`.
-pub(crate) fn pack_bias<E: Element>(bias: &[E], gates: usize, lanes: usize, to: &mut Buffer<E>) {
-    let units = bias.len() / gates;
+/// Packs one value per gate and unit, `value(gate * units + unit)`, as `[blocks, G, lanes]`.
+pub(crate) fn pack_bias<E: Element>(
+    [gates, units, lanes]: [usize; 3],
+    to: &mut Buffer<E>,
+    value: impl Fn(usize) -> E,
+) {
     to.reserve(units.div_ceil(lanes) * gates * lanes);
-    // A bias is the weight of a single input.
-    pack(bias, [gates, units, lanes], to, |b| b);
+    for (vector, to) in to.chunks_exact_mut(lanes).enumerate() {
+        let (block, gate) = (vector / gates, vector % gates);
+        let of_block = block * lanes..((block + 1) * lanes).min(units);
+        for (to, unit) in to.iter_mut().zip(of_block) {
+            *to = value(gate * units + unit);
+        }
+    }
 }
 
 /// Writes `weight: [G * units, K]` to `data: [blocks, K, G, lanes]`, each element as `item` says; lanes past

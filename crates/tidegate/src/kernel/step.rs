@@ -11,6 +11,7 @@ use super::cells::{Cells, CellsOfTile};
 use super::columns::{Columns, Start, To};
 use super::matrix::Matrix;
 use super::pack::Packed;
+use super::room::Room;
 use super::step_tile::{HOISTED, InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
 use super::walk::walk;
@@ -49,16 +50,36 @@ pub(crate) struct Step<'a, E> {
 }
 
 impl<E: Element> Step<'_, E> {
-    /// Runs the step with cell `C` at `level`, and writes what backward needs if it is to `KEEP` it.
+    /// Runs the step with cell `C` at `level`, and writes what backward needs if it is to `KEEP` it; with `room` for the
+    /// blocks of a matrix that is not packed.
     ///
     /// # Safety
     /// To keep it, `saved` must be writable for all rows.
-    pub(crate) unsafe fn run<C: Cell, const KEEP: bool>(self, level: Level) {
-        if const { E::BF16_WEIGHTS } && self.w.is_half() {
-            self.run_stored::<C, Half, KEEP>(level);
-        } else {
-            self.run_stored::<C, Full, KEEP>(level);
-        }
+    pub(crate) unsafe fn run<C: Cell, const KEEP: bool>(self, level: Level, room: &mut Room<E>) {
+        let Self { w, start, sums, h_prev, h_stride, h, c, rows, alone, blocks, backwards, saved } =
+            self;
+        room.each(level, w, blocks, alone, |w, blocks| {
+            let (h, c) = (&mut *h, &mut *c);
+            let step = Step {
+                w,
+                start,
+                sums,
+                h_prev,
+                h_stride,
+                h,
+                c,
+                rows,
+                alone,
+                blocks,
+                backwards,
+                saved,
+            };
+            if const { E::BF16_WEIGHTS } && w.is_half() {
+                step.run_stored::<C, Half, KEEP>(level);
+            } else {
+                step.run_stored::<C, Full, KEEP>(level);
+            }
+        });
     }
 
     /// Runs the step with weights kept as `W` says.
@@ -73,7 +94,7 @@ impl<E: Element> Step<'_, E> {
         assert!(states > 1 || self.h_stride >= units);
         assert!(self.h.len() >= rows * units);
         assert!(self.c.len() >= (states - 1) * rows * units);
-        assert!(self.blocks.end <= w.blocks);
+        assert!(w.holds(&self.blocks));
         let cells = Cells {
             sums: self.sums.as_ptr(),
             width,

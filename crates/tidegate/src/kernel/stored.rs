@@ -20,8 +20,9 @@ pub(crate) trait Stored<E: Element>: 'static {
     /// `from` must be valid for reading as many items.
     unsafe fn load<S: Simd<E>>(s: S, from: *const Self::Item) -> S::V;
 
-    /// The layouts of `weights`, which must be kept this way.
-    fn layouts(weights: &Weights<E>) -> &Layouts<Self::Item>;
+    /// `weights`, which must be kept this way, in the order in which a product reads them whose rows are one `alone`, or
+    /// more.
+    fn items(weights: &Weights<E>, alone: bool, form: BlockForm) -> &[Self::Item];
 }
 
 /// As they are.
@@ -40,10 +41,12 @@ impl<E: Element> Stored<E> for Full {
     }
 
     #[inline(always)]
-    fn layouts(weights: &Weights<E>) -> &Layouts<E> {
+    fn items(weights: &Weights<E>, alone: bool, form: BlockForm) -> &[E] {
         match weights {
-            Weights::Full(layouts) => layouts,
+            Weights::Full(layouts) => layouts.for_rows(alone, form),
+            Weights::Held(items) => items,
             Weights::Half(_) => unreachable!("weights kept as bf16"),
+            Weights::Given(_) => unreachable!("weights that are not packed"),
         }
     }
 }
@@ -58,10 +61,10 @@ impl<E: Element> Stored<E> for Half {
     }
 
     #[inline(always)]
-    fn layouts(weights: &Weights<E>) -> &Layouts<Bf16> {
+    fn items(weights: &Weights<E>, alone: bool, form: BlockForm) -> &[Bf16] {
         match weights {
-            Weights::Half(layouts) => layouts,
-            Weights::Full(_) => unreachable!("weights kept as they are"),
+            Weights::Half(layouts) => layouts.for_rows(alone, form),
+            _ => unreachable!("weights kept as they are"),
         }
     }
 }
@@ -71,11 +74,39 @@ impl<E: Element> Stored<E> for Half {
 pub(crate) enum Weights<E> {
     Full(Layouts<E>),
     Half(Layouts<Bf16>),
+    /// Not packed.
+    Given(Given<E>),
+    /// A block of those, packed in the order in which one product reads it.
+    Held(Buffer<E>),
+}
+
+/// A matrix of the caller, row by row.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Given<E>(*const [E]);
+
+// SAFETY: what it points to is only read.
+unsafe impl<E: Sync> Send for Given<E> {}
+// SAFETY: as above.
+unsafe impl<E: Sync> Sync for Given<E> {}
+
+impl<E> Given<E> {
+    pub(super) fn new(weight: &[E]) -> Self {
+        Self(weight)
+    }
+
+    /// The elements.
+    ///
+    /// # Safety
+    /// They must still be there, and nobody may write to them.
+    pub(super) unsafe fn read(&self) -> &[E] {
+        // SAFETY: the caller's.
+        unsafe { &*self.0 }
+    }
 }
 
 /// What a block of a packed matrix is made up of, in items.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct BlockForm {
+pub(crate) struct BlockForm {
     pub(super) inputs: usize,
     pub(super) gates: usize,
     pub(super) lanes: usize,

@@ -14,6 +14,7 @@ use super::ahead::{Share, row_asks};
 use super::columns::{Columns, Start, To};
 use super::matrix::Matrix;
 use super::pack::Packed;
+use super::room::Room;
 use super::stored::{Full, Half, Stored};
 use super::tile::multiply;
 use super::walk::{Tile, walk};
@@ -40,8 +41,17 @@ pub(crate) struct Sums<'a, E> {
 }
 
 impl<E: Element> Sums<'_, E> {
-    /// Computes the sums at `level`.
-    pub(crate) fn run(self, level: Level) {
+    /// Computes the sums at `level`, of a matrix that is packed or has `room` for its blocks.
+    pub(crate) fn run(self, level: Level, room: Option<&mut Room<E>>) {
+        let Some(room) = room else { return self.run_packed(level) };
+        let Self { w, start, x, x_stride, out, rows, alone, blocks } = self;
+        room.each(level, w, blocks, alone, |w, blocks| {
+            Sums { w, start, x, x_stride, out: &mut *out, rows, alone, blocks }.run_packed(level);
+        });
+    }
+
+    /// Computes them of a matrix that holds all blocks.
+    fn run_packed(self, level: Level) {
         match self.w.gates {
             4 => self.run_gates::<[(); 4]>(level),
             3 => self.run_gates::<[(); 3]>(level),
@@ -65,7 +75,7 @@ impl<E: Element> Sums<'_, E> {
         assert_eq!(start.len(), w.width());
         assert!(rows == 0 || x.len() >= (rows - 1) * x_stride + w.inputs);
         assert!(out.len() >= rows * w.width());
-        assert!(blocks.end <= w.blocks);
+        assert!(w.holds(&blocks));
         let (x, out) = (x.as_ptr(), out.as_mut_ptr());
         if alone {
             assert!(rows == 1);
