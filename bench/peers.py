@@ -34,12 +34,15 @@ TOLERANCE = 1e-4
 class Engine:
     """A library in a process that is stopped whenever it has nothing to do."""
 
-    def __init__(self, name, command):
+    def __init__(self, name, command, environment=None):
         self.name, self.command, self.process = name, command, None
+        self.environment = {**os.environ, **(environment or {})}
 
     def ask(self, line):
         if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment
+            )
         self.process.send_signal(signal.SIGCONT)
         try:
             self.process.stdin.write(line + "\n")
@@ -109,12 +112,16 @@ def measure(row, threads, ours, peers, rounds, versions):
 
 
 def memory(row, threads, ours, peers):
-    """Bytes at the peak of a training call of each engine, in a new process, above those after a tiny row."""
+    """Bytes at the peak of a training call of each engine, in a new process, above those after a tiny row.
+
+    Large memory that is given back goes to the system at once, or what was compared and written before would count where glibc
+    keeps it for later.
+    """
     tiny = {**row, "I": 4, "H": 4, "T": 2, "B": 1, "ragged": False}
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         for engine in [ours, *(peer for peer in peers if peer.name in TRAINING_PEERS[:1])]:
-            engine = Engine(engine.name, engine.command)
+            engine = Engine(engine.name, engine.command, {"MALLOC_MMAP_THRESHOLD_": "131072"})
             for shape in [tiny, row]:
                 reply = (first := Engine(ours.name, ours.command)).ask(json.dumps({**shape, "threads": threads, "folder": folder, "seconds": 0}))
                 first.close()
