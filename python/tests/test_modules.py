@@ -141,6 +141,20 @@ def test_every_way_to_change_weights_is_seen(kind, inputs, hidden, steps):
     check("double")
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])  # of which the layers here read one or two with weights as they are
+@pytest.mark.parametrize("options", [{}, dict(num_layers=2), dict(bidirectional=True), dict(batch_first=True, bias=False)])
+@pytest.mark.parametrize("kind", LAYERS)
+@torch.no_grad()
+def test_weights_as_they_are_give_the_same_bits(kind, options, steps):
+    layer = getattr(tidegate.nn, kind)(96, 640 if kind == "RNN" else 320, **options)
+    x = torch.randn(3, steps, 96) if "batch_first" in options else torch.randn(steps, 3, 96)
+    calls = [dict(), dict(lengths=[steps, 0, steps]), dict(resets=torch.rand(x.shape[:2]) < 0.5)]
+    want = [flat(layer(x, **call)) for call in calls]
+    layer.prepack()
+    for call, results in zip(calls, want):
+        assert all(torch.equal(g, w) for g, w in zip(flat(layer(x, **call)), results)), call
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_prepacked_weights_may_change_as_pytorch_counts(kind):
     stock, ours = pair(kind, 3, 4)

@@ -37,13 +37,17 @@ pub(crate) struct Packed<E: Element> {
 
 /// Bytes of parameters from which on a step with those that are not packed takes less time than to compare them with the
 /// packed ones and to read these: when together they are more than a level-2 cache. One step of an LSTM of 128 units (0.5 MB)
-/// took 0.8 of the time, of 256 0.7, of 512 0.37; of 96 twice as much (Ice Lake).
+/// took 0.8 of the time, of 256 0.7, of 512 0.37; of 96 twice as much (f32, Ice Lake).
 const FAR_BYTES: usize = 1 << 19;
 
-/// Whether a call is so short that its steps had better read `bytes` of parameters as they are: comparing them takes the time of
-/// more steps the larger they are.
+/// Most steps of a call that reads them as they are. Eight took as long as with the packed ones where there are 8 MB.
+const MOST_STEPS: usize = 8;
+
+/// Whether a call is so short that its steps had better read `bytes` of parameters as they are. From further away comparing them
+/// takes the time of more steps: as long as two with 2 MB, four with 4 MB, eight with 8 MB (LSTM of 256, 384 and 512 units, f32,
+/// Ice Lake).
 fn is_short(steps: usize, bytes: usize) -> bool {
-    steps > 0 && steps <= 8 && (2 * steps - 1) * FAR_BYTES <= bytes
+    (1..=MOST_STEPS).contains(&steps) && (2 * steps - 1) * FAR_BYTES <= bytes
 }
 
 /// An error of the library as Python's.
@@ -214,9 +218,9 @@ impl<E: Element> Packed<E> {
         inputs: &Inputs,
     ) -> PyResult<Option<(RnnBase<E>, Vec<Block>)>> {
         let numbers: usize = self.shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
-        let steps = inputs.x.shape()[0];
-        let is_short = inputs.packing.is_none() && is_short(steps, numbers * size_of::<E>());
-        if addresses.is_empty() || !is_short {
+        let bytes = numbers * size_of::<E>();
+        let is_short = inputs.x.shape().first().is_some_and(|&steps| is_short(steps, bytes));
+        if addresses.is_empty() || inputs.packing.is_some() || !is_short {
             return Ok(None);
         }
         let layer = lock(&self.layer).clone();

@@ -120,7 +120,7 @@ pub enum Error {
     },
     /// A function of a list of sequences got none.
     NoSequences,
-    /// A parameter is missing from a state dict.
+    /// A parameter is missing from a state dict, or from the parameters of a functional call.
     MissingParameter {
         /// Its name, with the prefix.
         name: String,
@@ -130,20 +130,20 @@ pub enum Error {
         /// Its name, with the prefix.
         name: String,
     },
-    /// A parameter of a state dict has the wrong shape.
+    /// A parameter of a state dict or of a functional call has the wrong shape.
     ParameterShape {
         /// Its name, with the prefix.
         name: String,
         /// The layer's shape.
         expected: Vec<usize>,
-        /// The state dict's shape.
+        /// The state dict's shape; of a functional call the number of elements.
         got: Vec<usize>,
     },
-    /// There are not as many gradients of parameters as parameters.
+    /// There are not as many parameters, or gradients of parameters, as the layer has.
     ParameterCount {
-        /// The number of parameters.
+        /// The number of the layer's parameters.
         expected: usize,
-        /// The number of gradients given.
+        /// The number given.
         got: usize,
     },
     /// What backward got is not what forward of the same layer has saved.
@@ -244,7 +244,7 @@ impl fmt::Display for Error {
                 write!(f, "size mismatch for {name}: expected shape {expected:?}, got {got:?}")
             }
             Self::ParameterCount { expected, got } => {
-                write!(f, "expected gradients of {expected} parameters, or of none, got {got}")
+                write!(f, "expected one for each of {expected} parameters, or none, got {got}")
             }
             Self::ForeignSaved { saved: None } => {
                 write!(f, "backward needs what forward_train has saved, got nothing")

@@ -11,7 +11,8 @@ impl<E: Element> RnnBase<E> {
     ///
     /// The results have the bits of a layer that was made with these parameters. Making one packs them for all its calls; here
     /// every step packs what it reads, which is the quicker way for calls of few steps with weights that may be others
-    /// each time.
+    /// each time. It takes some small memory of its own. Of a layer [with bf16 weights](RnnBase::with_bf16_weights) the
+    /// parameters are used as they are too.
     ///
     /// ```
     /// # use tidegate::{Config, Mode, Options, OutputMut, RnnBase, View, Workspace};
@@ -38,21 +39,15 @@ impl<E: Element> RnnBase<E> {
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
         let (config, level) = (*self.config(), self.level());
-        let expected = config.parameters();
-        for (k, (name, shape)) in expected.iter().enumerate() {
-            match parameters.get(k) {
-                None => return Err(Error::MissingParameter { name: name.clone() }),
-                Some(own) if own.len() != shape.iter().product() => {
-                    let (name, expected, got) = (name.clone(), shape.clone(), vec![own.len()]);
-                    return Err(Error::ParameterShape { name, expected, got });
-                }
-                Some(_) => {}
+        for (k, own) in self.parameters().iter().enumerate() {
+            let got = parameters.get(k).map(|given| given.len());
+            if got != Some(own.data().len()) {
+                return Err(self.misfit(k, got));
             }
         }
-        if parameters.len() > expected.len() {
-            return Err(Error::UnexpectedParameter {
-                name: format!("parameter {}", expected.len()),
-            });
+        let (expected, got) = (self.parameters().len(), parameters.len());
+        if got > expected {
+            return Err(Error::ParameterCount { expected, got });
         }
         let each = config.direction_parameters(0).len();
         let shared: Shared<E> = memory::or_error(|| {
@@ -64,5 +59,40 @@ impl<E: Element> RnnBase<E> {
             Ok(Shared::given(config, level, directions))
         })?;
         shared.forward_into(x.into(), options, workspace, None, out)
+    }
+    /// What is wrong with parameter `k`, of which there are `got` elements, if it is there.
+    #[cold]
+    fn misfit(&self, k: usize, got: Option<usize>) -> Error {
+        let name = self.named_parameters().nth(k).map(|(name, _)| name).unwrap_or_default();
+        match got {
+            None => Error::MissingParameter { name },
+            Some(got) => {
+                let expected = self.parameters()[k].shape().to_vec();
+                Error::ParameterShape { name, expected, got: vec![got] }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::{Config, Mode, Tensor, threads};
+
+    /// Every thread with rows of its own would pack all weights.
+    #[test]
+    fn its_units_are_shared_out_rather_than_its_rows() {
+        if threads::offered() < 2 {
+            return;
+        }
+        let config = Config::new(Mode::Lstm, 512, 512);
+        let layer = RnnBase::<f32>::new(config).unwrap();
+        let parameters: Vec<&[f32]> = layer.parameters().iter().map(Tensor::data).collect();
+        // SAFETY: the parameters stay.
+        let directions = vec![unsafe { Direction::given(&config, &parameters, layer.level()) }];
+        let given = Shared::given(config, layer.level(), directions);
+        let batch = Batch::Equal { steps: 1, rows: 16 };
+        assert_eq!(format!("{:?}", given.plan(&batch, false, 2)), "Units(2)");
     }
 }

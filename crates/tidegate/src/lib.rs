@@ -28,6 +28,7 @@
 //! - arrays: every input is a [`View`] (a slice with a shape, a [`Tensor`], any `ndarray` array);
 //!   results are [`Tensor`]s, or memory of the caller with [`RnnBase::forward_into`]
 //! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
+//! - parameters that are another's: [`RnnBase::functional_call_into`]
 //! - sequences that arrive piece by piece: [`Stream`]; a step at a time with its state outside: [`LstmCell`] and its likes
 //! - gradients: [`RnnBase::forward_train`], [`RnnBase::backward`]
 //! - threads: [`set_num_threads`]; weights in half the memory: [`RnnBase::with_bf16_weights`]

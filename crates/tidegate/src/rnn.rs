@@ -15,7 +15,7 @@ use crate::{
 
 /// Multiply-adds in the time that a weight takes to be packed and, after a way back, packed transposed too: 2 million weights
 /// took 1.4 ms (Granite Rapids).
-pub(crate) const PACKING: usize = 16;
+const PACKING: usize = 16;
 
 /// A stack of recurrent layers of any [`Mode`](crate::Mode), as PyTorch's `RNNBase`.
 ///
@@ -34,9 +34,9 @@ pub(crate) struct Shared<E> {
     pub(crate) level: Level,
     /// Whether weights are kept as bf16.
     half: bool,
-    /// In the order of [`Config::parameters`].
+    /// In the order of [`Config::parameters`]; none of a call with others.
     pub(crate) parameters: Vec<Tensor<E>>,
-    /// Packed parameters, `[L * D]`.
+    /// The same, as products read them, `[L * D]`.
     pub(crate) directions: Vec<Direction<E>>,
 }
 

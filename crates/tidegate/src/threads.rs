@@ -56,7 +56,7 @@ static TURNS: AtomicUsize = AtomicUsize::new(0);
 /// Multiply-adds of a call of half a millisecond, beside which it costs little to wake a thread in vain.
 pub(crate) const LONG: usize = 500_000 * SPEED;
 
-/// Whether to try for threads with a call of `work` multiply-adds, if tries were `missed` in a row, at the `turn`-th call.
+/// Whether to try for threads with a call that takes as long as `work` multiply-adds, if tries were `missed` in a row, at the `turn`-th call.
 ///
 /// Steps of a stream a millisecond apart find the team parked every time (other calls leave it so: [`crate::crew::Crew`]),
 /// and on a busy machine any call may find it awake and late. To wake it in vain took 40 microseconds of each (Granite
@@ -75,7 +75,7 @@ const MOST_PATIENCE: Duration = Duration::from_micros(if cfg!(miri) { 1 << 30 } 
 /// Multiply-adds of one thread in a nanosecond, roughly: 22 to 42 for a single row on a Zen 5.
 const SPEED: usize = 32;
 
-/// How long to wait for other threads with a call of `work` multiply-adds, after `missed` calls in a
+/// How long to wait for other threads with a call that takes as long as `work` multiply-adds, after `missed` calls in a
 /// row without success: as long as they would save at first, then a quarter of it, so that a busy
 /// machine costs an eighth at most.
 fn patience(work: usize, missed: usize) -> Duration {
@@ -85,7 +85,8 @@ fn patience(work: usize, missed: usize) -> Duration {
 
 /// Calls `f(k, item)` with every item at the same time, each on a thread of its own, so that they may
 /// wait for one another, and returns true. If the threads cannot be had soon, because the team is in
-/// use or the machine is, calls nothing and returns false. `work` is the multiply-adds of all items.
+/// use or the machine is, calls nothing and returns false. `work` is how long all items take, in
+/// multiply-adds of weights that are near.
 pub(crate) fn together<T: Send>(
     items: &mut [T],
     work: usize,

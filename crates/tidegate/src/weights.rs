@@ -23,7 +23,7 @@ const CHUNK_ROWS: usize = 64;
 /// Packs one matrix anew.
 pub(crate) type Repack<'a> = Box<dyn FnMut() + Send + 'a>;
 
-/// The parameters of one layer in one direction, packed for one instruction set.
+/// The parameters of one layer in one direction, packed for one instruction set, or to be packed by every product.
 #[derive(Clone, Debug)]
 pub(crate) struct Direction<E> {
     /// Input weights.
@@ -123,12 +123,14 @@ impl<E: Element> Direction<E> {
             true => (parameters[2], parameters[3]),
             false => (&[][..], &[][..]),
         };
-        let [b_ih, b_hh] =
-            [b_ih, b_hh].map(|bias| move |row: usize| bias.get(row).copied().unwrap_or(E::ZERO));
+        let hidden = config.hidden_size;
+        let [b_ih, b_hh] = [b_ih, b_hh].map(|bias| {
+            move |gate, unit| bias.get(gate * hidden + unit).copied().unwrap_or(E::ZERO)
+        });
         let split = split_gates(config.mode);
-        pack_bias(form, &mut self.bias, |row| match split[row / config.hidden_size] {
-            true => b_ih(row),
-            false => b_ih(row) + b_hh(row),
+        pack_bias(form, &mut self.bias, |gate, unit| match split[gate] {
+            true => b_ih(gate, unit),
+            false => b_ih(gate, unit) + b_hh(gate, unit),
         });
         pack_bias(form, &mut self.bias_hh, b_hh);
     }

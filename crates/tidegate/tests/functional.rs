@@ -3,51 +3,41 @@
 mod common;
 
 use common::Number;
-use common::call::{Call, assert_same, sized};
+use common::sample::Sample;
 use tidegate::{
     Config, Error, Generator, Level, Mode, Options, OutputMut, RnnBase, View, Workspace,
     set_num_threads,
 };
 
-/// A layer of the same form with other parameters.
-fn another<E: Number>(of: &RnnBase<E>) -> RnnBase<E> {
-    RnnBase::with_generator(*of.config(), &mut Generator::manual_seed(99)).unwrap()
+/// The call by a layer of other parameters, and by its own.
+fn check<E: Number>(sample: &Sample<E>, level: Level, workspace: &mut Workspace<E>) {
+    let mut generator = Generator::manual_seed(99);
+    let other = RnnBase::with_generator(*sample.layer.config(), &mut generator).unwrap();
+    let got = sample.functional(&other.at_level(level), workspace).unwrap();
+    assert!(got == sample.infer(), "{}, {level:?}", sample.name);
 }
 
-/// The call by `layer` with the parameters of its own layer.
-fn run<E: Number>(call: &Call<E>, layer: &RnnBase<E>, workspace: &mut Workspace<E>) {
-    let parameters: Vec<&[E]> = call.layer.parameters().iter().map(|own| own.data()).collect();
-    let shape = [call.steps, call.batch, call.config().input_size];
-    let x = View::new(&call.x, &shape).unwrap();
-    let options = Options {
-        state: Some(call.state()),
-        lengths: call.lengths.as_deref(),
-        ..Options::default()
-    };
-    let mut got = layer.empty_output(x).unwrap();
-    let out = OutputMut {
-        output: got.output.data_mut(),
-        h_n: got.h_n.data_mut(),
-        c_n: got.c_n.as_mut().map_or(&mut [], |c_n| c_n.data_mut()),
-    };
-    layer.functional_call_into(&parameters, x, options, workspace, out).unwrap();
-    assert_same(&call.name, &got, &call.run(&call.layer));
-}
-
+/// With lengths, cuts and dropout or without.
 #[test]
 fn every_configuration_at_every_level() {
-    fn check<E: Number>() {
+    fn check_all<E: Number>() {
         let mut workspaces: Vec<_> = Level::available().iter().map(|_| Workspace::new()).collect();
         for seed in 0..200 {
-            let call = Call::<E>::new(seed);
-            let other = another(&call.layer);
+            let sample = Sample::<E>::new(seed);
             for (level, workspace) in Level::available().into_iter().zip(&mut workspaces) {
-                run(&call, &other.at_level(level), workspace);
+                check(&sample, level, workspace);
             }
         }
     }
-    check::<f32>();
-    check::<f64>();
+    check_all::<f32>();
+    check_all::<f64>();
+}
+
+/// A sequence of two steps and nothing else.
+fn plain(config: Config, batch: usize) -> Sample<f32> {
+    let mut sample = Sample::with(config, 2, batch, 4);
+    (sample.lengths, sample.resets) = (None, None);
+    sample
 }
 
 /// Rows alone and several, whole and partial blocks of units, and all lengths of a chain's strip of inputs.
@@ -57,10 +47,9 @@ fn every_size_of_a_block() {
         for hidden in [1, 7, 8, 16, 17, 40, 64] {
             for inputs in [1, 8, 31, 64, 67, 100] {
                 for batch in [1, 3] {
-                    let call = sized::<f32>(mode, inputs, hidden, batch);
-                    let other = another(&call.layer);
+                    let sample = plain(Config::new(mode, inputs, hidden), batch);
                     for level in Level::available() {
-                        run(&call, &other.at_level(level), &mut Workspace::new());
+                        check(&sample, level, &mut Workspace::new());
                     }
                 }
             }
@@ -68,27 +57,37 @@ fn every_size_of_a_block() {
     }
 }
 
+/// The units of a row, of many rows, directions, and layers.
 #[test]
-fn threads_share_out_its_units_rows_and_directions() {
+fn threads_share_it_out() {
     tidegate::wake_from(0); // short calls are to be shared out
     let mut workspace = Workspace::new();
     for mode in Mode::ALL {
-        for batch in [1, 40] {
-            let mut call = sized::<f32>(mode, 200, 1100, batch);
-            run(&call, &another(&call.layer), &mut workspace);
-            for (threads, bidirectional) in [(2, false), (3, false), (2, true)] {
+        let config = Config::new(mode, 200, 1100);
+        let small = Config { num_layers: 2, ..Config::new(mode, 64, 64) };
+        for (config, steps, batch) in [
+            (config, 2, 1),
+            (config, 2, 40),
+            (Config { bidirectional: true, ..config }, 2, 1),
+            (small, 100, 1),
+        ] {
+            let mut sample = Sample::<f32>::with(config, steps, batch, 4);
+            (sample.lengths, sample.resets, sample.trains) = (None, None, false);
+            for threads in [1, 2, 3] {
                 set_num_threads(threads);
-                let config = Config { bidirectional, ..*call.config() };
-                call.layer =
-                    RnnBase::with_generator(config, &mut Generator::manual_seed(1)).unwrap();
-                let scans = config.num_directions();
-                call.h_0 = call.h_0[..batch * 1100].repeat(scans);
-                call.c_0 = call.c_0.get(..batch * 1100).unwrap_or_default().repeat(scans);
-                run(&call, &another(&call.layer), &mut workspace);
+                check(&sample, Level::best(), &mut workspace);
             }
             set_num_threads(0);
         }
     }
+}
+
+/// Weights that are not packed are not rounded either.
+#[test]
+fn a_layer_of_bf16_weights_takes_parameters_as_they_are() {
+    let sample = plain(Config::new(Mode::Gru, 20, 30), 1);
+    let got = sample.functional(&sample.layer.with_bf16_weights(), &mut Workspace::new()).unwrap();
+    assert!(got == sample.infer());
 }
 
 #[test]
@@ -108,5 +107,5 @@ fn parameters_that_do_not_fit_are_refused() {
     let (expected, got) = (vec![9], vec![8]);
     assert_eq!(refused(&short), Err(Error::ParameterShape { name: name(), expected, got }));
     let more = [&fitting[..], &fitting[..1]].concat();
-    assert_eq!(refused(&more), Err(Error::UnexpectedParameter { name: "parameter 4".to_owned() }));
+    assert_eq!(refused(&more), Err(Error::ParameterCount { expected: 4, got: 5 }));
 }

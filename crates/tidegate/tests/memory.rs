@@ -63,6 +63,9 @@ fn every_allocation_that_fails_is_an_error() {
             };
             assert!(each_fails(&format!("{name}: forward"), forward) > 8);
 
+            let functional = || sample.functional(&sample.layer, &mut Workspace::new());
+            assert!(each_fails(&format!("{name}: functional"), functional) > 4);
+
             let saved = &mut Saved::new();
             let train = || {
                 generator = Generator::manual_seed(sample.seed);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tidegate::{Config, Generator, Mode, Options, RnnBase, View};
+use tidegate::{Config, Generator, Mode, Options, OutputMut, RnnBase, View, Workspace};
 
 /// Where the weights of all layers here are too large for a level-2 cache of 768 KB.
 const UNITS: usize = 300;
@@ -34,6 +34,14 @@ fn bits() -> Vec<u32> {
             assert_eq!(want, &both.data()[2 * t * UNITS..][..UNITS]);
             assert_eq!(want, stream.step(&x[t * inputs..][..inputs]).unwrap());
         }
+        let parameters: Vec<&[f32]> = layer.parameters().iter().map(|own| own.data()).collect();
+        let (mut output, mut h_n) = (vec![0.0; 3 * UNITS], vec![0.0; UNITS]);
+        let mut c_n = vec![0.0; if mode.has_cell_state() { UNITS } else { 0 }];
+        let out = OutputMut { output: &mut output, h_n: &mut h_n, c_n: &mut c_n };
+        let x = View::new(&x, &[3, 1, inputs]).unwrap();
+        let (options, workspace) = (Options::default(), &mut Workspace::new());
+        layer.functional_call_into(&parameters, x, options, workspace, out).unwrap();
+        assert_eq!(alone.data(), output);
         bits.extend(alone.data().iter().map(|x| x.to_bits()));
     }
     bits

@@ -4,8 +4,7 @@ mod common;
 
 use common::sample::Sample;
 use tidegate::{
-    Config, Level, Mode, Options, OutputMut, Saved, View, Workspace, pack_padded_sequence,
-    set_num_threads,
+    Config, Level, Mode, Options, Saved, View, Workspace, pack_padded_sequence, set_num_threads,
 };
 
 fn samples(mut check: impl FnMut(Sample<f32>)) {
@@ -54,18 +53,10 @@ fn packed_sequences_and_streams() {
 #[test]
 fn parameters_that_are_not_packed() {
     set_num_threads(1);
-    samples(|sample| {
-        let layer = sample.layer.at_level(scalar());
-        let parameters: Vec<&[f32]> = layer.parameters().iter().map(|own| own.data()).collect();
-        let mut got = layer.empty_output(&sample.x).unwrap();
-        let out = OutputMut {
-            output: got.output.data_mut(),
-            h_n: got.h_n.data_mut(),
-            c_n: got.c_n.as_mut().map_or(&mut [], |c_n| c_n.data_mut()),
-        };
-        let (options, mut workspace) = (Options::default(), Workspace::new());
-        layer.functional_call_into(&parameters, &sample.x, options, &mut workspace, out).unwrap();
-        assert!(got == layer.forward_with(&sample.x, Options::default()).unwrap());
+    samples(|mut sample| {
+        sample.layer = sample.layer.at_level(scalar());
+        let got = sample.functional(&sample.layer, &mut Workspace::new()).unwrap();
+        assert!(got == sample.infer(), "{}", sample.name);
     });
     set_num_threads(0);
 }
@@ -95,6 +86,9 @@ fn several_threads() {
         let want = infer();
         set_num_threads(threads);
         assert!(infer() == want, "{}", sample.name);
+        let got = sample.functional(&sample.layer, &mut Workspace::new()).unwrap();
+        set_num_threads(1);
+        assert!(got == sample.infer(), "{}", sample.name);
     }
     set_num_threads(0);
 }

@@ -34,9 +34,9 @@ pub(crate) struct Packed<E> {
     /// Units in a block.
     pub(crate) lanes: usize,
     /// Number of units, without padding.
-    pub(super) units: usize,
+    units: usize,
     /// Lanes of the last block in the copy for a row alone.
-    pub(super) last_lanes: usize,
+    last_lanes: usize,
 }
 
 impl<E: Element> Packed<E> {
@@ -178,6 +178,30 @@ impl<E: Element> Packed<E> {
         self.width() * self.inputs
     }
 
+    /// Bytes of what is packed.
+    #[inline(always)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let item = if self.is_half() { size_of::<Bf16>() } else { size_of::<E>() };
+        self.held.len() * self.block_len() * item
+    }
+
+    /// This matrix, of which `block` alone is there, packed as `items`.
+    pub(super) fn holding(&self, block: usize, items: Buffer<E>) -> Self {
+        let Self { blocks, inputs, division, gates, lanes, units, last_lanes, .. } = *self;
+        let (weights, held) = (Weights::Held(items), block..block + 1);
+        Self { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes }
+    }
+
+    /// Units of `block`, without padding.
+    pub(super) fn units_of(&self, block: usize) -> Range<usize> {
+        block * self.lanes..((block + 1) * self.lanes).min(self.units)
+    }
+
+    /// Lanes of a vector of `block`, packed for a row `alone` or for more.
+    pub(super) fn lanes_of(&self, block: usize, alone: bool) -> usize {
+        if alone && block + 1 == self.blocks { self.last_lanes } else { self.lanes }
+    }
+
     /// Elements of a block.
     #[inline(always)]
     pub(super) fn block_len(&self) -> usize {
@@ -195,18 +219,18 @@ impl<E: Element> Packed<E> {
     }
 }
 
-/// Packs one value per gate and unit, `value(gate * units + unit)`, as `[blocks, G, lanes]`.
+/// Packs one value per gate and unit, `value(gate, unit)`, as `[blocks, G, lanes]`.
 pub(crate) fn pack_bias<E: Element>(
     [gates, units, lanes]: [usize; 3],
     to: &mut Buffer<E>,
-    value: impl Fn(usize) -> E,
+    value: impl Fn(usize, usize) -> E,
 ) {
     to.reserve(units.div_ceil(lanes) * gates * lanes);
     for (vector, to) in to.chunks_exact_mut(lanes).enumerate() {
         let (block, gate) = (vector / gates, vector % gates);
         let of_block = block * lanes..((block + 1) * lanes).min(units);
         for (to, unit) in to.iter_mut().zip(of_block) {
-            *to = value(gate * units + unit);
+            *to = value(gate, unit);
         }
     }
 }

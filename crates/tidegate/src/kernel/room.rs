@@ -14,14 +14,20 @@ use crate::buffer::Buffer;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Room<E>(Buffer<E>);
 
+/// Blocks, and whether to begin with the last of them.
+pub(super) struct Walk {
+    pub(super) blocks: Range<usize>,
+    pub(super) backwards: bool,
+}
+
 impl<E: Element> Room<E> {
-    /// Calls `product` with each of `blocks`, packed for rows of which there is one `alone`, or more: with a matrix that holds
+    /// Calls `product` with each block of `w`, packed for rows of which there is one `alone`, or more: with a matrix that holds
     /// it, and the blocks that this is. A packed matrix is given as it is, with all of them at once.
     pub(super) fn each(
         &mut self,
         level: Level,
         w: &Packed<E>,
-        blocks: Range<usize>,
+        Walk { blocks, backwards }: Walk,
         alone: bool,
         mut product: impl FnMut(&Packed<E>, Range<usize>),
     ) {
@@ -29,15 +35,10 @@ impl<E: Element> Room<E> {
         // SAFETY: whoever made `w` vouches for it.
         let weight = unsafe { given.read() };
         self.0.reserve(w.block_len());
-        for block in blocks {
-            let last_lanes = if alone && block + 1 == w.blocks { w.last_lanes } else { w.lanes };
-            let to = &mut self.0[..];
-            E::run(level, PackBlock { w, weight, block, alone, kept: last_lanes, to });
-            let Packed { blocks, inputs, division, gates, lanes, units, last_lanes, .. } = *w;
-            let weights = Weights::Held(core::mem::take(&mut self.0));
-            let held = block..block + 1;
-            let held =
-                Packed { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes };
+        for at in 0..blocks.len() {
+            let block = if backwards { blocks.end - 1 - at } else { blocks.start + at };
+            E::run(level, PackBlock { w, weight, block, alone, to: &mut self.0 });
+            let held = w.holding(block, core::mem::take(&mut self.0));
             product(&held, block..block + 1);
             if let Weights::Held(room) = held.weights {
                 self.0 = room;
@@ -53,8 +54,6 @@ struct PackBlock<'a, E> {
     block: usize,
     /// Whether the inputs are in the order for a row alone.
     alone: bool,
-    /// Lanes of a vector.
-    kept: usize,
     to: &'a mut [E],
 }
 
@@ -91,18 +90,18 @@ impl<E: Element> Kernel<E> for PackBlock<'_, E> {
 
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
-        let Self { w, weight, block, alone, kept, to } = self;
-        let Packed { inputs, gates, lanes, units, .. } = *w;
-        let first = block * lanes;
-        let count = (units - first).min(lanes);
+        let Self { w, weight, block, alone, to } = self;
+        let Packed { inputs, gates, division, .. } = *w;
+        let (units, kept) = (w.units_of(block), w.lanes_of(block, alone));
+        let (count, of_gate) = (units.len(), weight.len() / gates);
         assert!(to.len() >= inputs * gates * kept && count <= kept);
         let whole = count == S::LANES && kept == S::LANES;
         if !whole {
             to[..inputs * gates * kept].fill(E::ZERO);
         }
         for gate in 0..gates {
-            let rows = &weight[(gate * units + first) * inputs..][..count * inputs];
-            for Strip { inputs: strip, first, step } in strips(inputs, w.division, alone) {
+            let rows = &weight[gate * of_gate + units.start * inputs..][..count * inputs];
+            for Strip { inputs: strip, first, step } in strips(inputs, division, alone) {
                 // Of the first input, and from one to the next.
                 let (start, step) = ((first * gates + gate) * kept, step * gates * kept);
                 let many = strip.len();
@@ -138,41 +137,51 @@ mod tests {
     use super::super::stored::Full;
     use super::*;
 
+    /// Every block of a matrix of these sizes, forwards and backwards.
+    fn check<E: Element>(level: Level, [gates, units, inputs]: [usize; 3]) {
+        let lanes = [E::lanes(level), E::low_lanes(level)];
+        let count = gates * units * inputs;
+        let weight: Vec<E> = (1..=count).map(|w| E::from_f64(w as f64)).collect();
+        let packed = Packed::new(&weight, gates, units, lanes, false);
+        // SAFETY: the weights stay.
+        let given = unsafe { Packed::given(&weight, gates, units, lanes) };
+        for (alone, backwards) in [(false, false), (false, true), (true, false), (true, true)] {
+            let whole = packed.for_rows::<Full>(alone);
+            let blocks = 0..given.blocks;
+            let mut want: Vec<usize> = blocks.clone().collect();
+            if backwards {
+                want.reverse();
+            }
+            let (mut room, mut got) = (Room::default(), Vec::new());
+            let walk = Walk { blocks, backwards };
+            room.each(level, &given, walk, alone, |held, blocks| {
+                let (block, len) = (blocks.start, held.block_len());
+                assert_eq!(blocks, block..block + 1);
+                // Of parts of vectors there are as many, and fewer elements.
+                let there = len / given.lanes * given.lanes_of(block, alone);
+                let (held, whole) = (held.for_rows::<Full>(alone), &whole[block * len..]);
+                assert_eq!(held[..there], whole[..there], "{level:?} {gates} {units} {inputs}");
+                got.push(block);
+            });
+            assert_eq!(got, want);
+        }
+    }
+
     #[test]
     fn a_block_is_what_packing_the_whole_matrix_makes_of_it() {
         for level in Level::available() {
-            let lanes = [f32::lanes(level), f32::low_lanes(level)];
-            for (gates, units, inputs) in [
-                (4, 32, 32),
-                (3, 35, 70),
-                (1, 50, 20),
-                (4, 7, 5),
-                (3, 23, 64),
-                (1, 16, 9),
-                (4, 41, 71),
-                (3, 16, 8),
+            for sizes in [
+                [4, 32, 32],
+                [3, 35, 70],
+                [1, 50, 20],
+                [4, 7, 5],
+                [3, 23, 64],
+                [1, 16, 9],
+                [4, 41, 71],
+                [3, 16, 8],
             ] {
-                let weight: Vec<f32> = (1..=gates * units * inputs).map(|w| w as f32).collect();
-                let packed = Packed::new(&weight, gates, units, lanes, false);
-                // SAFETY: the weights stay.
-                let given = unsafe { Packed::given(&weight, gates, units, lanes) };
-                for alone in [false, true] {
-                    let (whole, mut room) = (packed.for_rows::<Full>(alone), Room::default());
-                    let mut next = 0;
-                    room.each(level, &given, 0..given.blocks, alone, |held, blocks| {
-                        assert_eq!(blocks, next..next + 1);
-                        let len = held.block_len();
-                        let (got, want) =
-                            (held.for_rows::<Full>(alone), &whole[next * len..][..len]);
-                        // Of halves of vectors there are half as many elements.
-                        let is_low =
-                            alone && next + 1 == given.blocks && given.last_lanes < given.lanes;
-                        let len = if is_low { len / 2 } else { len };
-                        assert_eq!(got[..len], want[..len], "{level:?} {gates} {units} {inputs}");
-                        next += 1;
-                    });
-                    assert_eq!(next, given.blocks);
-                }
+                check::<f32>(level, sizes);
+                check::<f64>(level, sizes);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::cells::{Cells, CellsOfTile};
 use super::columns::{Columns, Start, To};
 use super::matrix::Matrix;
 use super::pack::Packed;
-use super::room::Room;
+use super::room::{Room, Walk};
 use super::step_tile::{HOISTED, InputTile, StepTile};
 use super::stored::{Full, Half, Stored};
 use super::walk::walk;
@@ -23,7 +23,7 @@ use crate::cell::{Cell, List};
 /// Rows of `h_prev` are `h_stride` long, rows of `h` and `c` are `blocks * lanes`: the padding is
 /// computed like any unit, from zero weights.
 pub(crate) struct Step<'a, E> {
-    /// `W_hh`, packed.
+    /// `W_hh`.
     pub(crate) w: &'a Packed<E>,
     /// `b_hh` of the gates that are split, `[w.width()]`.
     pub(crate) start: &'a [E],
@@ -58,6 +58,7 @@ impl<E: Element> Step<'_, E> {
     pub(crate) unsafe fn run<C: Cell, const KEEP: bool>(self, level: Level, room: &mut Room<E>) {
         let Self { w, start, sums, h_prev, h_stride, h, c, rows, alone, blocks, backwards, saved } =
             self;
+        let blocks = Walk { blocks, backwards };
         room.each(level, w, blocks, alone, |w, blocks| {
             let (h, c) = (&mut *h, &mut *c);
             let step = Step {
@@ -155,8 +156,8 @@ where
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { w, start, cells, blocks, backwards, cell } = self;
+        let ahead = row_asks(w.held_bytes());
         let w = Matrix::new::<E, S, C::Gates<S::V>, W>(w, true);
-        let ahead = row_asks(w.bytes::<E, S, C::Gates<S::V>>());
         let start = start.as_ptr();
         let (start_of_input, x, next) =
             (core::ptr::null(), core::ptr::null(), core::ptr::null_mut());

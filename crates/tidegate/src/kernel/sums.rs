@@ -14,7 +14,7 @@ use super::ahead::{Share, row_asks};
 use super::columns::{Columns, Start, To};
 use super::matrix::Matrix;
 use super::pack::Packed;
-use super::room::Room;
+use super::room::{Room, Walk};
 use super::stored::{Full, Half, Stored};
 use super::tile::multiply;
 use super::walk::{Tile, walk};
@@ -22,7 +22,7 @@ use crate::cell::List;
 
 /// Sums of many rows: `out[row] = start + W x[row]`.
 pub(crate) struct Sums<'a, E> {
-    /// The matrix, packed.
+    /// The matrix.
     pub(crate) w: &'a Packed<E>,
     /// What each sum starts from, `[w.width()]`.
     pub(crate) start: &'a [E],
@@ -45,6 +45,7 @@ impl<E: Element> Sums<'_, E> {
     pub(crate) fn run(self, level: Level, room: Option<&mut Room<E>>) {
         let Some(room) = room else { return self.run_packed(level) };
         let Self { w, start, x, x_stride, out, rows, alone, blocks } = self;
+        let blocks = Walk { blocks, backwards: false };
         room.each(level, w, blocks, alone, |w, blocks| {
             Sums { w, start, x, x_stride, out: &mut *out, rows, alone, blocks }.run_packed(level);
         });
@@ -114,9 +115,9 @@ impl<E: Element, L: List<()>, W: Stored<E>> Kernel<E> for SumsAlone<'_, E, L, W>
     #[inline(always)]
     fn run<S: Simd<E>>(self, s: S) {
         let Self { w, start, x, out, blocks, .. } = self;
+        let ahead = row_asks(w.held_bytes());
         let w = Matrix::new::<E, S, L::Of<S::V>, W>(w, true);
         let (start, list) = (start.as_ptr(), PhantomData::<(L::Of<S::V>, W)>);
-        let ahead = row_asks(w.bytes::<E, S, L::Of<S::V>>());
         // SAFETY: the invariant.
         unsafe { walk(&SumsTile { s, w, start, x, out, list }, ahead, blocks, false) }
     }

@@ -4,8 +4,8 @@ use core::cmp::Reverse;
 
 use super::{Number, view};
 use tidegate::{
-    Config, Generator, Mode, Options, Output, Resets, RnnBase, Saved, State, StateDict, Tensor,
-    Upstream,
+    Config, Error, Generator, Mode, Options, Output, OutputMut, Resets, RnnBase, Saved, State,
+    StateDict, Tensor, Upstream, Workspace,
 };
 use tidegate_reference as reference;
 use tidegate_testing::random::Random;
@@ -98,6 +98,32 @@ impl<E: Number> Sample<E> {
             dropout: self.trains.then_some(generator),
             ..Options::default()
         }
+    }
+
+    /// The call by `layer` with the parameters of its own.
+    pub(crate) fn functional(
+        &self,
+        layer: &RnnBase<E>,
+        workspace: &mut Workspace<E>,
+    ) -> Result<Output<E>, Error> {
+        let own = &self.layer;
+        let parameters: Vec<&[E]> = own.parameters().iter().map(Tensor::data).collect();
+        let mut got = layer.empty_output(&self.x)?;
+        let out = OutputMut {
+            output: got.output.data_mut(),
+            h_n: got.h_n.data_mut(),
+            c_n: got.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        let mut generator = Generator::manual_seed(self.seed);
+        let options = self.options(&mut generator);
+        layer.functional_call_into(&parameters, &self.x, options, workspace, out)?;
+        Ok(got)
+    }
+
+    /// What [`functional`](Self::functional) is to give.
+    pub(crate) fn infer(&self) -> Output<E> {
+        let mut generator = Generator::manual_seed(self.seed);
+        self.layer.forward_with(&self.x, self.options(&mut generator)).unwrap()
     }
 
     pub(crate) fn upstream(&self) -> Upstream<'_, E> {
