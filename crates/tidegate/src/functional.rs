@@ -92,7 +92,7 @@ mod tests {
         // SAFETY: the parameters stay.
         let directions = vec![unsafe { Direction::given(&config, &parameters, layer.level()) }];
         let given = Shared::given(config, layer.level(), directions);
-        let batch = Batch::Equal { steps: 1, rows: 16 };
+        let batch = Batch::Equal { steps: 1, rows: 80 };
         assert_eq!(format!("{:?}", given.plan(&batch, false, 2)), "Units(2)");
     }
 }
