@@ -12,7 +12,7 @@ pub trait Element:
     + Display
     + Send
     + Sync
-    + bytemuck::Zeroable
+    + bytemuck::Pod
     + core::ops::Add<Output = Self>
     + core::ops::Sub<Output = Self>
     + core::ops::Mul<Output = Self>

@@ -23,6 +23,13 @@ fn core_of(thread: Pid) -> usize {
     rest.split_whitespace().nth(39 - 3).unwrap().parse().unwrap()
 }
 
+/// How often a thread of this process has got to run: the third field of its `schedstat`; 0 where the system does not say.
+fn runs_of(thread: Pid) -> usize {
+    let stat = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat"));
+    let stat = stat.unwrap_or_default();
+    stat.split_whitespace().nth(2).map_or(0, |runs| runs.parse().unwrap())
+}
+
 /// The threads of this process.
 fn threads() -> Vec<Pid> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
@@ -44,7 +51,8 @@ fn running() -> usize {
 /// another after three quarters of these, at least.
 ///
 /// It does not park there each time, and on some machines never. What else runs may need the other cores, so calls
-/// beside it are not counted: those with more than this thread before, or more than this thread and the member after.
+/// beside it are not counted: those with more than this thread before, or more than this thread and the member after. Nor are
+/// those that have not woken it: where it came too late for several, most do without.
 fn ends_on_two_cores(caller: Pid, member: Pid, call: impl Fn()) {
     let (mut together, mut apart) = (0, 0);
     for _ in 0..2000 {
@@ -52,9 +60,10 @@ fn ends_on_two_cores(caller: Pid, member: Pid, call: impl Fn()) {
         go_to(member, core_of(caller));
         std::thread::sleep(Duration::from_millis(1));
         if core_of(member) == core_of(caller) && running() == 1 {
+            let runs = runs_of(member);
             call();
             let is_apart = core_of(member) != core_of(caller);
-            if running() <= 2 {
+            if running() <= 2 && (runs == 0 || runs_of(member) > runs) {
                 together += 1;
                 apart += usize::from(is_apart);
             }

@@ -109,3 +109,37 @@ fn parameters_that_do_not_fit_are_refused() {
     let more = [&fitting[..], &fitting[..1]].concat();
     assert_eq!(refused(&more), Err(Error::ParameterCount { expected: 4, got: 5 }));
 }
+
+/// On several threads, down to the last of any of them.
+#[test]
+fn a_layer_has_its_own_parameters_and_no_others() {
+    tidegate::wake_from(0);
+    set_num_threads(2);
+    for hidden in [3, 300] {
+        let layer = RnnBase::<f32>::new(Config::new(Mode::Gru, 5, hidden)).unwrap();
+        let own: Vec<Vec<f32>> = layer.parameters().iter().map(|own| own.data().to_vec()).collect();
+        let has = |parameters: &[Vec<f32>]| {
+            let parameters: Vec<&[f32]> = parameters.iter().map(|given| &given[..]).collect();
+            layer.has_parameters(&parameters)
+        };
+        assert!(has(&own) && !has(&own[..3]) && !has(&[]));
+        for k in 0..own.len() {
+            for at in [0, own[k].len() / 2, own[k].len() - 1] {
+                let mut other = own.clone();
+                other[k][at] = f32::from_bits(other[k][at].to_bits() ^ 1);
+                assert!(!has(&other), "{hidden} units, parameter {k}, {at}");
+            }
+            let mut shorter = own.clone();
+            shorter[k].pop();
+            assert!(!has(&shorter));
+        }
+    }
+    let mut layer = RnnBase::<f32>::new(Config::new(Mode::RnnRelu, 1, 1)).unwrap();
+    layer.update_parameters(|own| own[0].data_mut()[0] = f32::NAN);
+    let nan: Vec<&[f32]> = layer.parameters().iter().map(|own| own.data()).collect();
+    assert!(layer.has_parameters(&nan));
+    let mut zero = layer.clone();
+    zero.update_parameters(|own| own[0].data_mut()[0] = 0.0);
+    assert!(!zero.has_parameters(&[&[-0.0], nan[1], nan[2], nan[3]]));
+    set_num_threads(0);
+}
