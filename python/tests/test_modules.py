@@ -102,7 +102,7 @@ def test_copies_and_pickles(kind):
     assert torch.equal(flat(copied(x))[0], want[0])
 
 
-@pytest.mark.parametrize("inputs, hidden, steps", [(3, 4, 5), (96, 400, 1), (96, 400, 2)])  # compared, and read as they are
+@pytest.mark.parametrize("inputs, hidden, steps", [(3, 4, 5), (96, 640, 1), (96, 640, 2)])  # compared; read as they are
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_to_change_weights_is_seen(kind, inputs, hidden, steps):
     stock, ours = pair(kind, inputs, hidden)

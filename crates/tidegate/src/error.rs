@@ -244,7 +244,7 @@ impl fmt::Display for Error {
                 write!(f, "size mismatch for {name}: expected shape {expected:?}, got {got:?}")
             }
             Self::ParameterCount { expected, got } => {
-                write!(f, "expected one for each of {expected} parameters, or none, got {got}")
+                write!(f, "expected one for each of {expected} parameters, got {got}")
             }
             Self::ForeignSaved { saved: None } => {
                 write!(f, "backward needs what forward_train has saved, got nothing")
