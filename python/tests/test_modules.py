@@ -129,7 +129,7 @@ def test_every_way_to_change_weights_is_seen(kind, inputs, hidden, steps):
         setattr(layer, f"bias_ih{of}", torch.nn.Parameter(torch.ones_like(getattr(layer, f"bias_ih{of}"))))
     check("another parameter")
     for layer in (stock, ours):
-        getattr(layer, f"weight_ih{of}").numpy(force=True)[0] = 3.0
+        getattr(layer, f"weight_ih{of}").numpy(force=True)[0] = 9.0 / inputs
     check("changed by numpy")
     columns = torch.randn(hidden, len(hidden_weight(ours))) / hidden
     for layer in (stock, ours):
