@@ -33,7 +33,8 @@ static LAYERS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 struct Packed<E> {
-    layer: Mutex<tidegate::RnnBase<E>>,
+    /// With the values that the parameters had when it was made: those that are variables are passed to every call.
+    layer: tidegate::RnnBase<E>,
     pool: Arc<Pool<E>>,
     generator: Mutex<Generator>,
 }
@@ -129,7 +130,9 @@ impl RnnBase {
             bail!("expected an input of type {:?}, got {:?}", E::DTYPE, x.dtype());
         }
         let x = x.contiguous()?;
-        let layer = packed.current(&self.parameters)?;
+        let tracked = |tensor: &Tensor| tensor.track_op();
+        let trains = self.parameters.iter().any(tracked);
+        let layer = packed.layer.clone();
         let shapes = with_slice::<E, _>(&x, |data| {
             let view = tidegate::View::new(data, x.dims()).map_err(Error::wrap)?;
             let like = layer.empty_output(view).map_err(Error::wrap)?;
@@ -139,6 +142,7 @@ impl RnnBase {
         let state = options.state.map(|state| joined(state, &shapes)).transpose()?;
         let call = Call {
             layer,
+            trains,
             has_state: state.is_some(),
             lengths: options.lengths.map(<[usize]>::to_vec),
             resets: options.resets.map(<[bool]>::to_vec),
@@ -150,11 +154,9 @@ impl RnnBase {
         let device = x.device();
         let nothing = || Tensor::zeros(1, E::DTYPE, device);
         let state = state.map_or_else(nothing, Ok)?;
-        let tracked = |tensor: &Tensor| tensor.track_op();
-        let trains = self.parameters.iter().any(tracked);
         if !trains && !tracked(&x) && !tracked(&state) {
             let results = with_slice::<E, _>(&x, |data| {
-                with_slice::<E, _>(&state, |state| call.run(data, x.dims(), state, false))
+                with_slice::<E, _>(&state, |state| call.run(data, x.dims(), state, None))
             })?;
             return split(&Tensor::from_vec(results, shapes_len(&shapes), device)?, &shapes);
         }
@@ -178,31 +180,10 @@ impl<E: Number> Packed<E> {
         }
         let layer = tidegate::RnnBase::from_state_dict(*config, &dict, "").map_err(Error::wrap)?;
         Ok(Arc::new(Self {
-            layer: Mutex::new(layer),
+            layer,
             pool: Pool::new(),
             generator: Mutex::new(Generator::manual_seed(LAYERS.fetch_add(1, Ordering::Relaxed))),
         }))
-    }
-
-    /// The layer with the present values of `parameters`, which change if they are variables.
-    fn current(&self, parameters: &[Tensor]) -> Result<tidegate::RnnBase<E>> {
-        let mut layer = self.layer.lock().unwrap_or_else(PoisonError::into_inner);
-        if parameters.iter().any(Tensor::track_op) {
-            let mut read = Ok(());
-            layer.update_parameters(|packed| {
-                for (to, from) in packed.iter_mut().zip(parameters) {
-                    let copied = with_slice::<E, _>(from, |from| {
-                        to.data_mut().copy_from_slice(from);
-                        Ok(())
-                    });
-                    if copied.is_err() {
-                        read = copied;
-                    }
-                }
-            });
-            read?;
-        }
-        Ok(layer.clone())
     }
 
     fn seed(&self, seed: u64) {

@@ -26,7 +26,7 @@
 //! Parameters that are variables (from a [`VarMap`](candle_nn::VarMap)) are read anew in every call, since an optimiser may
 //! have changed them. Others, such as those of
 //! [`VarBuilder::from_mmaped_safetensors`](candle_nn::VarBuilder::from_mmaped_safetensors), are packed once, when the layer is
-//! made. Tensors on other devices than the CPU are refused.
+//! first called. Tensors on other devices than the CPU are refused.
 
 mod clip;
 mod layer;

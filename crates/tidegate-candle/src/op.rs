@@ -6,10 +6,11 @@ use candle_core::{
     CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Storage, Tensor, WithDType, bail,
 };
 use tidegate::{
-    Element, Generator, GradientsMut, Options, OutputMut, Resets, RnnBase, State, Upstream, View,
+    Element, Functional, Generator, GradientsMut, Options, OutputMut, Resets, RnnBase, State,
+    Upstream, View,
 };
 
-use crate::memory::Loan;
+use crate::memory::{Loan, Memory};
 
 /// Numbers that both libraries know.
 pub(crate) trait Number: Element + WithDType {}
@@ -22,6 +23,8 @@ impl<E: Element + WithDType> Number for E {}
 /// is output, `h_n` and `c_n` one after the other.
 pub(crate) struct Call<E: Number> {
     pub(crate) layer: RnnBase<E>,
+    /// Whether the parameters are the operation's rather than the layer's.
+    pub(crate) trains: bool,
     pub(crate) has_state: bool,
     pub(crate) lengths: Option<Vec<usize>>,
     pub(crate) resets: Option<Vec<bool>>,
@@ -58,13 +61,14 @@ pub(crate) fn with_slice<E: Number, T>(
 }
 
 impl<E: Number> Call<E> {
-    /// The results one after the other; `state` holds the initial ones likewise. Keeps what backward needs if `train`.
+    /// The results one after the other; `state` holds the initial ones likewise. Keeps what backward needs if the operation's
+    /// `parameters` are given.
     pub(crate) fn run(
         &self,
         x: &[E],
         x_dims: &[usize],
         state: &[E],
-        train: bool,
+        parameters: Option<&[E]>,
     ) -> Result<Vec<E>> {
         let [output, h, c] = self.shapes.each_ref().map(|shape| count(shape));
         let mut results = vec![E::ZERO; output + h + c];
@@ -82,12 +86,12 @@ impl<E: Number> Call<E> {
             ..Options::default()
         };
         let out = OutputMut { output: to_output, h_n, c_n };
-        let done = self.loan.with(|memory| match train {
-            true => {
-                let (workspace, saved) = (&mut memory.workspace, &mut memory.saved);
-                self.layer.forward_train_into(x, options, workspace, saved, out)
-            }
-            false => self.layer.forward_into(x, options, &mut memory.workspace, out),
+        let done = self.loan.with(|Memory { workspace, saved }| match parameters {
+            Some(parameters) => self.parameters(parameters, |parameters| {
+                let layer = Functional::new(*self.layer.config(), parameters)?;
+                layer.forward_train_into(x, options, workspace, saved, out)
+            }),
+            None => self.layer.forward_into(x, options, workspace, out),
         });
         done.map_err(Error::wrap)?;
         Ok(results)
@@ -104,11 +108,25 @@ impl<E: Number> Call<E> {
         Ok(State { h: View::new(of_h, h).map_err(Error::wrap)?, c })
     }
 
+    /// Calls `f` with each of the parameters, which lie one after the other in `of_operation`, or are the layer's.
+    fn parameters<T>(&self, of_operation: &[E], f: impl FnOnce(&[&[E]]) -> T) -> T {
+        let mut rest = of_operation;
+        let own = self.layer.parameters().iter().map(tidegate::Tensor::data);
+        let parameters: Vec<&[E]> = own
+            .map(|own| match self.trains {
+                true => rest.split_off(..own.len()).unwrap_or_default(),
+                false => own,
+            })
+            .collect();
+        f(&parameters)
+    }
+
     /// The derivatives by input, states and parameters, those that are wanted, from those by the results.
     fn go_back(
         &self,
         x: &[E],
         x_dims: &[usize],
+        parameters: &[E],
         d_results: &[E],
         wanted: [bool; 3],
     ) -> Result<[Option<Vec<E>>; 3]> {
@@ -121,8 +139,8 @@ impl<E: Number> Call<E> {
             h_n: Some(view(d_h_n, h)?),
             c_n: if c.is_empty() { None } else { Some(view(d_c_n, c)?) },
         };
-        let parameters: usize = self.layer.named_parameters().map(|(_, p)| p.data().len()).sum();
-        let sizes = [x.len(), count(h) + count(c), parameters];
+        let own: usize = self.layer.parameters().iter().map(|own| own.data().len()).sum();
+        let sizes = [x.len(), count(h) + count(c), own];
         let mut gradients = [0, 1, 2].map(|k| wanted[k].then(|| vec![E::ZERO; sizes[k]]));
         let [d_x, d_state, d_parameters] = &mut gradients;
         let mut into = GradientsMut { input: d_x.as_deref_mut(), ..GradientsMut::default() };
@@ -132,15 +150,18 @@ impl<E: Number> Call<E> {
             into.c_0 = (!c.is_empty()).then_some(d_c_0);
         }
         if let Some(mut rest) = d_parameters.as_deref_mut() {
-            for (_, parameter) in self.layer.named_parameters() {
-                let (gradient, after) = rest.split_at_mut(parameter.data().len());
+            for own in self.layer.parameters() {
+                let (gradient, after) = rest.split_at_mut(own.data().len());
                 into.parameters.push(Some(gradient));
                 rest = after;
             }
         }
         let x = View::new(x, x_dims).map_err(Error::wrap)?;
-        let done = self.loan.with(|memory| {
-            self.layer.backward_into(x, upstream, &memory.saved, &mut memory.workspace, into)
+        let done = self.loan.with(|Memory { workspace, saved }| {
+            self.parameters(parameters, |parameters| {
+                let layer = Functional::new(*self.layer.config(), parameters)?;
+                layer.backward_into(x, upstream, saved, workspace, into)
+            })
         });
         done.map_err(Error::wrap)?;
         Ok(gradients)
@@ -158,11 +179,12 @@ impl<E: Number> CustomOp3 for Call<E> {
         x_layout: &Layout,
         state: &CpuStorage,
         state_layout: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, state) = (slice(x, x_layout)?, slice(state, state_layout)?);
-        let results = self.run(x, x_layout.dims(), state, true)?;
+        let parameters = slice(parameters, parameters_layout)?;
+        let results = self.run(x, x_layout.dims(), state, Some(parameters))?;
         let shape = Shape::from(results.len());
         Ok((E::to_cpu_storage_owned(results), shape))
     }
@@ -178,7 +200,9 @@ impl<E: Number> CustomOp3 for Call<E> {
         let wanted = [x.track_op(), self.has_state && state.track_op(), parameters.track_op()];
         let gradients = with_slice::<E, _>(x, |x_data| {
             with_slice::<E, _>(d_results, |d_results| {
-                self.go_back(x_data, x.dims(), d_results, wanted)
+                with_slice::<E, _>(parameters, |parameters| {
+                    self.go_back(x_data, x.dims(), parameters, d_results, wanted)
+                })
             })
         })?;
         let tensor = |data: Option<Vec<E>>, like: &Tensor| {

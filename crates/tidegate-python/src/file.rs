@@ -73,13 +73,14 @@ pub(crate) fn load<'py>(
         found.config.mode = mode_of(&found, nonlinearity)?;
     }
     let double = double.unwrap_or(found.dtype == Dtype::F64);
+    let failed = |error| file_error(&path, error);
     let core = py.detach(|| {
-        Ok(match double {
-            false => Core::F32(Packed::new(checkpoint.load(&found)?)),
-            true => Core::F64(Packed::new(checkpoint.load(&found)?)),
+        Ok::<_, PyErr>(match double {
+            false => Core::F32(Packed::new(checkpoint.load(&found).map_err(failed)?)?),
+            true => Core::F64(Packed::new(checkpoint.load(&found).map_err(failed)?)?),
         })
     });
-    let layer = Layer(core.map_err(|error| file_error(&path, error))?);
+    let layer = Layer(core?);
     let description = described(py, &found)?;
     description.set_item("double", double)?;
     Ok((layer, description))

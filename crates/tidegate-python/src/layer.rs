@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use tidegate::{
-    Element, GradientsMut, Options, OutputMut, Packing, Resets, RnnBase, State, Upstream,
-    set_num_threads,
+    Element, Functional, GradientsMut, Options, OutputMut, Packing, Resets, RnnBase, State,
+    StateDict, Tensor, Upstream, set_num_threads,
 };
 
 use crate::array::{Array, Block};
 use crate::config::Config;
-use crate::saved::{Kept, Loan, Memory, Pool, Saved, lock};
+use crate::saved::{Kept, Loan, Pool, Saved, lock};
 
 /// A stack of layers in float32 or float64.
 #[pyclass(frozen, module = "tidegate._core")]
@@ -28,7 +28,8 @@ pub(crate) enum Core {
 pub(crate) struct Packed<E: Element> {
     config: tidegate::Config,
     shapes: Vec<Vec<usize>>,
-    /// None while a thread packs other parameters, and for good in a process that was forked meanwhile.
+    /// Packed for inference, if that was wanted yet; none while a thread packs other parameters, and so for good in a process
+    /// that was forked meanwhile.
     // Locked for moments only: a process that is forked just then finds it locked forever.
     layer: Mutex<Option<RnnBase<E>>>,
     pool: Arc<Pool<E>>,
@@ -83,9 +84,10 @@ pub(crate) struct Into {
 
 impl Layer {
     pub(crate) fn new(config: &Config) -> PyResult<Self> {
+        config.of.validate().map_err(value_error)?;
         Ok(Self(match config.double {
-            false => Core::F32(Packed::new(RnnBase::new(config.of).map_err(value_error)?)),
-            true => Core::F64(Packed::new(RnnBase::new(config.of).map_err(value_error)?)),
+            false => Core::F32(Packed::of(config.of, None)),
+            true => Core::F64(Packed::of(config.of, None)),
         }))
     }
 
@@ -137,8 +139,8 @@ impl Layer {
     pub(crate) fn packed(&self, py: Python<'_>, parameters: &[usize]) -> PyResult<Self> {
         py.detach(|| {
             Ok(Self(match &self.0 {
-                Core::F32(packed) => Core::F32(Packed::new(packed.current(parameters)?)),
-                Core::F64(packed) => Core::F64(Packed::new(packed.current(parameters)?)),
+                Core::F32(packed) => Core::F32(Packed::new(packed.current(parameters)?)?),
+                Core::F64(packed) => Core::F64(Packed::new(packed.current(parameters)?)?),
             }))
         })
     }
@@ -182,10 +184,14 @@ impl Layer {
 }
 
 impl<E: Element> Packed<E> {
-    pub(crate) fn new(layer: RnnBase<E>) -> Self {
-        let shapes = layer.parameters().iter().map(|own| own.shape().to_vec()).collect();
-        let config = *layer.config();
-        Self { config, shapes, layer: Mutex::new(Some(layer)), pool: Arc::default() }
+    pub(crate) fn new(layer: RnnBase<E>) -> PyResult<Self> {
+        layer.prepack().map_err(value_error)?;
+        Ok(Self::of(*layer.config(), Some(layer)))
+    }
+
+    fn of(config: tidegate::Config, layer: Option<RnnBase<E>>) -> Self {
+        let shapes = config.parameters().into_iter().map(|(_, shape)| shape).collect();
+        Self { config, shapes, layer: Mutex::new(layer), pool: Arc::default() }
     }
 
     pub(crate) fn config(&self) -> tidegate::Config {
@@ -209,21 +215,12 @@ impl<E: Element> Packed<E> {
         Ok(blocks.map(|(&at, shape)| Block::new(at, shape.iter().product())).collect())
     }
 
-    /// A layer of this form and the parameters at `addresses`, if a call is too short for it to be worth it to compare them with
-    /// the packed ones.
-    fn unpacked(
-        &self,
-        addresses: &[usize],
-        inputs: &Inputs,
-    ) -> PyResult<Option<(RnnBase<E>, Vec<Block>)>> {
+    /// Whether a call is too short for it to be worth it to compare the parameters at `addresses` with the packed ones.
+    fn is_short(&self, addresses: &[usize], inputs: &Inputs) -> bool {
         let numbers: usize = self.shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
         let bytes = numbers * size_of::<E>();
-        let is_short = inputs.x.shape().first().is_some_and(|&steps| is_short(steps, bytes));
-        if addresses.is_empty() || inputs.packing.is_some() || !is_short {
-            return Ok(None);
-        }
-        let layer = lock(&self.layer).clone();
-        layer.map(|layer| Ok((layer, self.blocks(addresses)?))).transpose()
+        let steps = inputs.x.shape().first().copied().unwrap_or(0);
+        !addresses.is_empty() && inputs.packing.is_none() && is_short(steps, bytes)
     }
 
     /// The layer with the parameters at `addresses`: compared with those it has, so that no way to change them is
@@ -242,18 +239,32 @@ impl<E: Element> Packed<E> {
             }
         }
         let taken = lock(&self.layer).take();
-        let mut layer = match taken {
-            Some(layer) => layer,
-            None => RnnBase::new(self.config).map_err(value_error)?,
-        };
-        layer.update_parameters(|own| {
-            for (own, block) in own.iter_mut().zip(&blocks) {
-                // SAFETY: as above.
-                own.data_mut().copy_from_slice(unsafe { block.read() });
+        // SAFETY: as above.
+        let given: Vec<&[E]> = blocks.iter().map(|block| unsafe { block.read() }).collect();
+        let layer = match taken {
+            Some(mut layer) => {
+                layer.update_parameters(|own| {
+                    for (own, given) in own.iter_mut().zip(given) {
+                        own.data_mut().copy_from_slice(given);
+                    }
+                });
+                layer
             }
-        });
+            None => self.of_parameters(&given).map_err(value_error)?,
+        };
+        // Before others find it: a process that is forked while a thread packs it would wait for that thread forever.
+        layer.prepack().map_err(value_error)?;
         *lock(&self.layer) = Some(layer.clone());
         Ok(layer)
+    }
+
+    /// A new layer with these parameters.
+    fn of_parameters(&self, given: &[&[E]]) -> Result<RnnBase<E>, tidegate::Error> {
+        let mut dict = StateDict::new();
+        for ((name, shape), given) in self.config.parameters().into_iter().zip(given) {
+            dict.insert(name, Tensor::new(&shape, given.to_vec())?);
+        }
+        RnnBase::from_state_dict(self.config, &dict, "")
     }
 
     fn has_shapes<'a>(&self, shapes: impl ExactSizeIterator<Item = &'a [usize]>) -> bool {
@@ -268,11 +279,6 @@ impl<E: Element> Packed<E> {
         (output, h_n, c_n): Results,
         train: bool,
     ) -> PyResult<Option<Loan<E>>> {
-        let unpacked = if train { None } else { self.unpacked(parameters, inputs)? };
-        let (layer, unpacked) = match unpacked {
-            Some((layer, parameters)) => (layer, Some(parameters)),
-            None => (self.current(parameters)?, None),
-        };
         // SAFETY: the caller keeps the tensors alive and leaves them alone until the call returns.
         let (x, state, out) = unsafe {
             let state = inputs.state.as_ref();
@@ -284,21 +290,26 @@ impl<E: Element> Packed<E> {
         let resets = inputs.resets.as_ref().map(|before| Resets { before, state: None });
         let (lengths, packing) = (inputs.lengths.as_deref(), inputs.packing.as_ref());
         let options = Options { state, lengths, packing, resets, ..Options::default() };
-        let mut memory = self.pool.lend();
-        let Memory { workspace, saved } = &mut memory;
-        let done = match unpacked {
-            _ if train => layer.forward_train_into(x, options, workspace, saved, out),
-            None => layer.forward_into(x, options, workspace, out),
-            Some(parameters) => {
-                // SAFETY: as above.
-                let parameters: Vec<&[E]> =
-                    parameters.into_iter().map(|own| unsafe { own.read() }).collect();
-                layer.functional_call_into(&parameters, x, options, workspace, out)
+        self.pool.with(|workspace| {
+            if !train && !self.is_short(parameters, inputs) {
+                let layer = self.current(parameters)?;
+                layer.forward_into(x, options, workspace, out).map_err(value_error)?;
+                return Ok(None);
             }
-        };
-        let loan = Loan::new(memory, &self.pool);
-        done.map_err(value_error)?;
-        Ok(train.then_some(loan))
+            let blocks = self.blocks(parameters)?;
+            // SAFETY: as above.
+            let parameters: Vec<&[E]> = blocks.iter().map(|own| unsafe { own.read() }).collect();
+            let layer = Functional::new(self.config, &parameters).map_err(value_error)?;
+            if !train {
+                layer.forward_into(x, options, workspace, out).map_err(value_error)?;
+                return Ok(None);
+            }
+            let loan = Loan::of(&self.pool);
+            loan.with(|saved| {
+                layer.forward_train_into(x, options, workspace, saved, out).map_err(value_error)
+            })?;
+            Ok(Some(loan))
+        })
     }
 
     fn backward(
@@ -308,8 +319,11 @@ impl<E: Element> Packed<E> {
         upstreams: &Upstreams,
         Into { states: [d_x, h_0, c_0], parameters: into_parameters }: Into,
     ) -> PyResult<()> {
-        let layer = self.current(parameters)?;
+        let blocks = self.blocks(parameters)?;
         // SAFETY: the caller keeps the tensors alive and leaves them alone until the call returns.
+        let parameters: Vec<&[E]> = blocks.iter().map(|own| unsafe { own.read() }).collect();
+        let layer = Functional::new(self.config, &parameters).map_err(value_error)?;
+        // SAFETY: as above.
         let (x, upstream, into) = unsafe {
             let [output, h_n, c_n] =
                 upstreams.upstream.map(|array| array.map(|array| array.view()));
@@ -322,9 +336,10 @@ impl<E: Element> Packed<E> {
             };
             (upstreams.x.view(), Upstream { output, h_n, c_n }, into)
         };
-        loan.with(|memory| {
-            let workspace = &mut memory.workspace;
-            layer.backward_into(x, upstream, &memory.saved, workspace, into).map_err(value_error)
+        self.pool.with(|workspace| {
+            loan.with(|saved| {
+                layer.backward_into(x, upstream, saved, workspace, into).map_err(value_error)
+            })
         })
     }
 }

@@ -13,28 +13,38 @@ use crate::torch::Torch;
 
 /// What calls of a layer have left, for later ones: a training step needs as much as the one before it.
 #[derive(Debug, Default)]
-pub(crate) struct Pool<E>(Mutex<Vec<Memory<E>>>);
-
-/// As many calls' memory is kept at most.
-const KEPT: usize = 2;
-
-/// What one call works in.
-#[derive(Debug, Default)]
-pub(crate) struct Memory<E> {
-    pub(crate) workspace: Workspace<E>,
-    pub(crate) saved: tidegate::Saved<E>,
+pub(crate) struct Pool<E> {
+    workspaces: Shelf<Workspace<E>>,
+    saved: Shelf<tidegate::Saved<E>>,
 }
 
-impl<E: Element> Pool<E> {
-    pub(crate) fn lend(&self) -> Memory<E> {
+/// Memory of one kind.
+#[derive(Debug, Default)]
+struct Shelf<T>(Mutex<Vec<T>>);
+
+/// As much memory of a kind is kept at most.
+const KEPT: usize = 2;
+
+impl<T: Default> Shelf<T> {
+    fn lend(&self) -> T {
         lock(&self.0).pop().unwrap_or_default()
     }
 
-    pub(crate) fn take_back(&self, memory: Memory<E>) {
+    fn take_back(&self, memory: T) {
         let mut kept = lock(&self.0);
         if kept.len() < KEPT {
             kept.push(memory);
         }
+    }
+}
+
+impl<E: Element> Pool<E> {
+    /// Calls `f` with a workspace that nobody else uses.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Workspace<E>) -> T) -> T {
+        let mut workspace = self.workspaces.lend();
+        let done = f(&mut workspace);
+        self.workspaces.take_back(workspace);
+        done
     }
 }
 
@@ -53,28 +63,32 @@ pub(crate) enum Kept {
     F64(Loan<f64>),
 }
 
-/// Memory on loan; none once it was given back.
+/// What a call has kept, in memory on loan; none once that was given back.
 pub(crate) struct Loan<E: Element> {
-    memory: Mutex<Option<Memory<E>>>,
+    saved: Mutex<Option<tidegate::Saved<E>>>,
     pool: Arc<Pool<E>>,
 }
 
 impl<E: Element> Loan<E> {
-    pub(crate) fn new(memory: Memory<E>, pool: &Arc<Pool<E>>) -> Self {
-        Self { memory: Mutex::new(Some(memory)), pool: Arc::clone(pool) }
+    /// Memory for what a call keeps.
+    pub(crate) fn of(pool: &Arc<Pool<E>>) -> Self {
+        Self { saved: Mutex::new(Some(pool.saved.lend())), pool: Arc::clone(pool) }
     }
 
     /// Calls `f` with the memory.
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Memory<E>) -> PyResult<T>) -> PyResult<T> {
-        match lock(&self.memory).as_mut() {
-            Some(memory) => f(memory),
+    pub(crate) fn with<T>(
+        &self,
+        f: impl FnOnce(&mut tidegate::Saved<E>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        match lock(&self.saved).as_mut() {
+            Some(saved) => f(saved),
             None => Err(PyRuntimeError::new_err("what forward has saved was given back already")),
         }
     }
 
     fn give_back(&self) {
-        if let Some(memory) = lock(&self.memory).take() {
-            self.pool.take_back(memory);
+        if let Some(saved) = lock(&self.saved).take() {
+            self.pool.saved.take_back(saved);
         }
     }
 }
@@ -87,8 +101,8 @@ impl<E: Element> Drop for Loan<E> {
 
 /// The cell states of every step of `layer`, into a contiguous `[T, B, D*H]`.
 fn cell_states<E: Element>(loan: &Loan<E>, layer: usize, into: Block) -> PyResult<()> {
-    loan.with(|memory| {
-        let cells = memory.saved.cell_states(layer).map_err(value_error)?;
+    loan.with(|saved| {
+        let cells = saved.cell_states(layer).map_err(value_error)?;
         // SAFETY: the caller's contiguous array, which nobody else uses during the call.
         let into = unsafe { into.write::<E>() };
         if into.len() != cells.data().len() {

@@ -4,9 +4,9 @@
 use crate::Element;
 use crate::batch::Batch;
 use crate::carry::{Carry, Scratch};
-use crate::rnn::Shared;
 use crate::rows::{RowsIn, RowsOut};
 use crate::scan::{Others, Scan};
+use crate::stack::Stack;
 
 /// What one thread of a stream works on.
 #[derive(Clone, Debug)]
@@ -18,12 +18,12 @@ pub(crate) struct Part<E> {
 
 impl<E: Element> Part<E> {
     /// Room for the states, zero, and for a step of `batch` sequences.
-    pub(crate) fn new(shared: &Shared<E>, batch: usize) -> Self {
+    pub(crate) fn new(stack: &Stack<E>, batch: usize) -> Self {
         let step = Batch::Equal { steps: 1, rows: batch };
         let mut scratch = Scratch::default();
-        let mut carries = vec![Carry::default(); shared.directions.len()];
-        for (carry, direction) in carries.iter_mut().zip(&shared.directions) {
-            carry.reserve(direction, shared.config.mode, batch);
+        let mut carries = vec![Carry::default(); stack.directions.len()];
+        for (carry, direction) in carries.iter_mut().zip(&stack.directions) {
+            carry.reserve(direction, stack.config.mode, batch);
             scratch.reserve(direction, &step, batch);
         }
         Self { carries, scratch }
@@ -32,7 +32,7 @@ impl<E: Element> Part<E> {
 
 /// One call of a stream, for all threads that run it.
 pub(crate) struct Advance<'a, E> {
-    pub(crate) shared: &'a Shared<E>,
+    pub(crate) stack: &'a Stack<E>,
     pub(crate) batch: Batch<'a>,
     pub(crate) input: RowsIn<'a, E>,
     /// Outputs of the layers but the last, by turns, if there are others.
@@ -46,7 +46,7 @@ impl<E: Element> Advance<'_, E> {
     /// # Safety
     /// No other thread may run the same units at the same time, and the others must run.
     pub(crate) unsafe fn run(&self, part: &mut Part<E>, others: Others<'_, E>) {
-        let Shared { config, level, directions, .. } = self.shared;
+        let Stack { config, level, directions, .. } = self.stack;
         let mut input = self.input;
         for (layer, (direction, carry)) in directions.iter().zip(&mut part.carries).enumerate() {
             let output = match &self.between {

@@ -10,7 +10,7 @@ use crate::{huge_pages, memory};
 const LINE_BYTES: usize = 64;
 
 /// A slice of elements that begins at a cache line, so that no vector straddles two; a large one in huge pages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffer<E> {
     // INVARIANT: `start + len <= data.len()`.
     /// The slice, after up to a line's worth of elements to reach the boundary.
@@ -31,8 +31,24 @@ impl<E: Zeroable> Buffer<E> {
     /// Makes the buffer hold at least `len` elements; what it held is lost if it grows.
     pub(crate) fn reserve(&mut self, len: usize) {
         if self.len < len {
+            self.resize(len);
+        }
+    }
+
+    /// Makes the buffer hold `len` elements, in the memory it has if that is enough; what it held is lost.
+    pub(crate) fn resize(&mut self, len: usize) {
+        if len <= self.data.len() - self.start {
+            self.len = len;
+        } else {
+            *self = Self::default(); // before there is other memory
             *self = Self::zeros(len);
         }
+    }
+}
+
+impl<E> Default for Buffer<E> {
+    fn default() -> Self {
+        Self { data: Vec::new(), start: 0, len: 0 }
     }
 }
 
@@ -82,5 +98,22 @@ mod tests {
                 assert!(len == 0 || buffer.as_ptr().addr() % LINE_BYTES == 0);
             }
         }
+    }
+
+    #[test]
+    fn buffers_that_have_been_larger_keep_their_memory() {
+        let mut buffer = Buffer::<f64>::zeros(1000);
+        let start = buffer.as_ptr();
+        for len in [0, 3, 1000] {
+            buffer.resize(len);
+            assert_eq!((buffer.len(), buffer.as_ptr()), (len, start));
+        }
+        buffer.resize(3);
+        buffer.reserve(2);
+        assert_eq!(buffer.len(), 3);
+        buffer.reserve(900);
+        assert_eq!((buffer.len(), buffer.as_ptr()), (900, start));
+        buffer.resize(2000);
+        assert_eq!((buffer.len(), buffer[1999]), (2000, 0.0));
     }
 }

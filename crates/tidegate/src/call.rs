@@ -11,10 +11,10 @@ use crate::cuts::{Cuts, Reset};
 use crate::exchange::{Exchange, Member, Watch};
 use crate::pace::Pace;
 use crate::plan::Plan;
-use crate::rnn::Shared;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Keep, SavedScan};
 use crate::scan::{Others, Scan};
+use crate::stack::Stack;
 use crate::weights::Direction;
 use crate::workspace::Task;
 use crate::{Element, Generator, memory, threads};
@@ -45,7 +45,7 @@ pub(crate) struct Memory<'a, E> {
     pub(crate) saved: Option<(&'a mut Vec<SavedScan<E>>, Option<usize>)>,
 }
 
-impl<E: Element> Shared<E> {
+impl<E: Element> Stack<E> {
     /// Runs a checked call.
     pub(crate) fn run(&self, job: Job<'_, E>, memory: Memory<'_, E>) {
         let Memory { between, masks, exchange, tasks, saved } = memory;
@@ -89,7 +89,7 @@ impl<E: Element> Shared<E> {
         let state = job.state.map(|state| state.rows(job.order));
         let reset = job.resets.and_then(|(_, state)| state).map(|state| state.rows(job.order));
         let call = Call {
-            shared: self,
+            stack: self,
             batch,
             input: job.input,
             output: job.output,
@@ -131,7 +131,7 @@ pub(crate) fn state_rows<'a, E: Element>(
 
 /// What all threads of a call share.
 struct Call<'a, E> {
-    shared: &'a Shared<E>,
+    stack: &'a Stack<E>,
     batch: Batch<'a>,
     input: RowsIn<'a, E>,
     output: RowsOut<'a, E>,
@@ -153,11 +153,11 @@ struct Call<'a, E> {
 impl<E: Element> Call<'_, E> {
     /// Runs the call on as many threads of `crew` as `plan` says, or on this one if they cannot be had.
     fn run(&self, plan: Plan, crew: Crew, tasks: &mut Vec<Task<E>>, exchange: &mut Exchange<E>) {
-        let (config, rows) = (&self.shared.config, 0..self.batch.rows());
+        let (config, rows) = (&self.stack.config, 0..self.batch.rows());
         if rows.is_empty() {
             return; // however many steps
         }
-        let work = self.shared.time(&self.batch);
+        let work = self.stack.time(&self.batch);
         memory::lengthen(tasks, plan.len());
         let tasks = &mut tasks[..plan.len()];
         let met = match plan {
@@ -182,7 +182,7 @@ impl<E: Element> Call<'_, E> {
                 true
             }
             Plan::Units(members) => {
-                exchange.prepare(members, rows.len() * self.shared.widest_state());
+                exchange.prepare(members, rows.len() * self.stack.widest_state());
                 threads::together(tasks, work, |k, task| {
                     // SAFETY: each `k` below `members` is called once, all at the same time.
                     let member = unsafe { exchange.member(k, members) };
@@ -215,8 +215,8 @@ impl<E: Element> Call<'_, E> {
     /// # Safety
     /// No other thread may run any of these rows at the same time.
     unsafe fn run_rows(&self, rows: Range<usize>, task: &mut Task<E>) {
-        for layer in 0..self.shared.config.num_layers {
-            for direction in 0..self.shared.config.num_directions() {
+        for layer in 0..self.stack.config.num_layers {
+            for direction in 0..self.stack.config.num_directions() {
                 // SAFETY: the caller's.
                 unsafe { self.run_direction(layer, direction, rows.clone(), task, Others::None) }
             }
@@ -232,8 +232,8 @@ impl<E: Element> Call<'_, E> {
     unsafe fn run_units(&self, member: Member<'_, E>, task: &mut Task<E>) {
         let _watch = Watch(member);
         let rows = 0..self.batch.rows();
-        for layer in 0..self.shared.config.num_layers {
-            for direction in 0..self.shared.config.num_directions() {
+        for layer in 0..self.stack.config.num_layers {
+            for direction in 0..self.stack.config.num_directions() {
                 // SAFETY: every member writes its own units. It reads what the layer below wrote
                 // after all members have met at the end of its last step.
                 unsafe {
@@ -252,7 +252,7 @@ impl<E: Element> Call<'_, E> {
 
     /// Where the rows of `layer`'s output go.
     fn output_of(&self, layer: usize) -> RowsOut<'_, E> {
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         match self.between {
             Some(between) if layer + 1 < config.num_layers => {
                 let width = config.num_directions() * config.output_size();
@@ -277,9 +277,9 @@ impl<E: Element> Call<'_, E> {
         task: &mut Task<E>,
         others: Others<'_, E>,
     ) {
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         let (index, size) = (layer * config.num_directions() + direction, config.output_size());
-        let weights = &self.shared.directions[index];
+        let weights = &self.stack.directions[index];
         let blocks = others.blocks(weights.w_hh.blocks);
         let output = self.output_of(layer).columns(direction * size, size);
         let units = weights.units_of(&blocks, config.hidden_size);
@@ -319,7 +319,7 @@ impl<E: Element> Call<'_, E> {
     /// No other thread may access these rows at the same time.
     unsafe fn finish_layer(&self, layer: usize, rows: Range<usize>) {
         if let Some(masks) = self.masks
-            && layer + 1 < self.shared.config.num_layers
+            && layer + 1 < self.stack.config.num_layers
         {
             // SAFETY: the caller's.
             unsafe { self.apply_mask(masks, layer, rows, &self.output_of(layer)) }
@@ -337,7 +337,7 @@ impl<E: Element> Call<'_, E> {
         units: Range<usize>,
         task: &mut Task<E>,
     ) {
-        let Shared { config, level, .. } = self.shared;
+        let Stack { config, level, .. } = self.stack;
         let (direction, rows) = (scan.direction, scan.rows.clone());
         let Task { carry, scratch } = task;
         carry.reserve(direction, config.mode, rows.len());
@@ -360,7 +360,7 @@ impl<E: Element> Call<'_, E> {
         rows: Range<usize>,
         output: &RowsOut<'_, E>,
     ) {
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         let width = config.num_directions() * config.output_size();
         let total = self.batch.rows_before(self.batch.steps());
         for t in 0..self.batch.steps() {

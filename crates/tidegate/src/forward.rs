@@ -5,28 +5,23 @@ use crate::batch::Batch;
 use crate::call::{Job, Memory};
 use crate::check::{Dims, Form, InitialState, check_input, check_results, sort_lengths};
 use crate::cuts::{Cuts, cut_rows};
-use crate::rnn::Shared;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
+use crate::stack::Stack;
 use crate::workspace::Workspace;
 use crate::{Config, Element, Error, Options, OutputMut, View, memory};
 
-impl<E: Element> Shared<E> {
+impl<E: Element> Stack<E> {
     /// Checks a call and runs it; keeps what backward needs if there is a place for it.
     pub(crate) fn forward_into<'a>(
         &self,
         x: View<'a, E>,
         options: Options<'a, E>,
         workspace: &mut Workspace<E>,
-        mut saved: Option<&mut Saved<E>>,
+        saved: Option<&mut Saved<E>>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        let kept = saved.as_deref_mut();
-        let result = memory::or_error(|| self.checked_forward(x, options, workspace, kept, out));
-        if let (Err(Error::OutOfMemory { .. }), Some(saved)) = (&result, saved) {
-            saved.call = None;
-        }
-        result
+        memory::or_error(|| self.checked_forward(x, options, workspace, saved, out))
     }
 
     fn checked_forward<'a>(

@@ -1,76 +1,97 @@
-//! Calls with parameters that are not the layer's.
+//! Layers whose parameters are the caller's.
 #![allow(unsafe_code, reason = "matrices that are not packed are read through pointers")]
 
-use crate::rnn::Shared;
-use crate::weights::Direction;
-use crate::{Element, Error, Options, OutputMut, RnnBase, View, Workspace, memory};
+use tidegate_simd::Level;
 
-impl<E: Element> RnnBase<E> {
-    /// [`forward_into`](Self::forward_into) with other `parameters`, in the order of [`Config::parameters`](crate::Config::parameters),
-    /// row by row as PyTorch has them: PyTorch's `torch.func.functional_call`.
-    ///
-    /// The results have the bits of a layer that was made with these parameters. Making one packs them for all its calls; here
-    /// every step packs what it reads, which is the quicker way for calls of few steps with weights that may be others
-    /// each time. It takes some small memory of its own. Of a layer [with bf16 weights](RnnBase::with_bf16_weights) the
-    /// parameters are used as they are too.
-    ///
-    /// ```
-    /// # use tidegate::{Config, Mode, Options, OutputMut, RnnBase, View, Workspace};
-    /// let config = Config::new(Mode::Gru, 2, 3);
-    /// let [gru, other] = [RnnBase::<f32>::new(config)?, RnnBase::new(config)?];
-    /// let parameters: Vec<&[f32]> = other.parameters().iter().map(|p| p.data()).collect();
-    ///
-    /// let x = View::new(&[0.1, 0.2], &[1, 1, 2])?; // [T, B, I]
-    /// let (mut output, mut h_n) = ([0.0; 3], [0.0; 3]);
-    /// let out = OutputMut { output: &mut output, h_n: &mut h_n, c_n: &mut [] };
-    /// gru.functional_call_into(&parameters, x, Options::default(), &mut Workspace::new(), out)?;
-    /// assert_eq!(output, other.forward_with(x, Options::default())?.output.data());
-    /// # Ok::<(), tidegate::Error>(())
-    /// ```
+use crate::stack::Stack;
+use crate::{Config, Element, Error, Options, OutputMut, View, Workspace, memory};
+
+/// A stack of layers whose parameters the caller has, and may change between calls: as PyTorch's `torch.func.functional_call`.
+///
+/// It makes no copy of them. A layer ([`RnnBase`](crate::RnnBase)) packs its parameters once for all calls of inference; here every step packs what
+/// it reads, which is the quicker way for calls of few steps with parameters that may be others each time. In training there is no
+/// difference, as they are others each time. The results have the bits of a layer made with these parameters.
+///
+/// ```
+/// use tidegate::{Config, Functional, Mode, Options, OutputMut, RnnBase, View, Workspace};
+/// let config = Config::new(Mode::Gru, 2, 3);
+/// let gru = RnnBase::<f32>::new(config)?;
+/// let parameters: Vec<&[f32]> = gru.parameters().iter().map(|p| p.data()).collect();
+///
+/// let x = View::new(&[0.1, 0.2], &[1, 1, 2])?; // [T, B, I]
+/// let (mut output, mut h_n) = ([0.0; 3], [0.0; 3]);
+/// let out = OutputMut { output: &mut output, h_n: &mut h_n, c_n: &mut [] };
+/// let layer = Functional::new(config, &parameters)?;
+/// layer.forward_into(x, Options::default(), &mut Workspace::new(), out)?;
+/// assert_eq!(output, gru.forward_with(x, Options::default())?.output.data());
+/// # Ok::<(), tidegate::Error>(())
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct Functional<'p, E = f32> {
+    pub(crate) config: Config,
+    pub(crate) level: Level,
+    /// As many as `config` says, each of as many elements.
+    pub(crate) parameters: &'p [&'p [E]],
+}
+
+impl<'p, E: Element> Functional<'p, E> {
+    /// Of `parameters` in the order of [`Config::parameters`], row by row as PyTorch has them.
     ///
     /// # Errors
-    /// As [`forward_into`](Self::forward_into); a parameter that is missing or has another number of elements.
-    pub fn functional_call_into<'a>(
+    /// As [`Config::validate`]; a parameter that is missing or has another number of elements: the error names it.
+    pub fn new(config: Config, parameters: &'p [&'p [E]]) -> Result<Self, Error> {
+        config.validate()?;
+        let mut k = 0;
+        for layer in 0..config.num_layers {
+            for _direction in 0..config.num_directions() {
+                for (_, shape) in config.direction_parameters(layer) {
+                    let got = parameters.get(k).map(|given| given.len());
+                    if got != Some(shape.iter().product()) {
+                        return Err(misfit(&config, k, got));
+                    }
+                    k += 1;
+                }
+            }
+        }
+        match parameters.len() {
+            got if got > k => Err(Error::ParameterCount { expected: k, got }),
+            _ => Ok(Self { config, level: Level::best(), parameters }),
+        }
+    }
+
+    /// The same layer computed with the instructions of `level`; the results have the same bits.
+    #[must_use]
+    pub fn at_level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    /// As [`RnnBase::forward_into`](crate::RnnBase::forward_into), but for some small memory that it takes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_into<'a>(
         &self,
-        parameters: &[&[E]],
         x: impl Into<View<'a, E>>,
         options: Options<'a, E>,
         workspace: &mut Workspace<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        let (config, level) = (*self.config(), self.level());
-        for (k, own) in self.parameters().iter().enumerate() {
-            let got = parameters.get(k).map(|given| given.len());
-            if got != Some(own.data().len()) {
-                return Err(self.misfit(k, got));
-            }
-        }
-        let (expected, got) = (self.parameters().len(), parameters.len());
-        if got > expected {
-            return Err(Error::ParameterCount { expected, got });
-        }
-        let each = config.direction_parameters(0).len();
-        let shared: Shared<E> = memory::or_error(|| {
-            let parameters = parameters.chunks_exact(each);
-            let mut directions = memory::with_capacity(parameters.len());
-            // SAFETY: the parameters are there until this returns, and the directions end with it.
-            let given = |own| unsafe { Direction::given(&config, own, level) };
-            directions.extend(parameters.map(given));
-            Ok(Shared::given(config, level, directions))
+        let Self { config, level, parameters } = *self;
+        let stack = memory::or_error(|| {
+            // SAFETY: the parameters are borrowed until this returns, and the stack ends with it.
+            Ok(unsafe { Stack::given(config, level, parameters) })
         })?;
-        shared.forward_into(x.into(), options, workspace, None, out)
+        stack.forward_into(x.into(), options, workspace, None, out)
     }
-    /// What is wrong with parameter `k`, of which there are `got` elements, if it is there.
-    #[cold]
-    fn misfit(&self, k: usize, got: Option<usize>) -> Error {
-        let name = self.named_parameters().nth(k).map(|(name, _)| name).unwrap_or_default();
-        match got {
-            None => Error::MissingParameter { name },
-            Some(got) => {
-                let expected = self.parameters()[k].shape().to_vec();
-                Error::ParameterShape { name, expected, got: vec![got] }
-            }
-        }
+}
+
+/// What is wrong with parameter `k`, of which there are `got` elements, if it is there.
+#[cold]
+fn misfit(config: &Config, k: usize, got: Option<usize>) -> Error {
+    let (name, expected) = config.parameters().swap_remove(k);
+    match got {
+        None => Error::MissingParameter { name },
+        Some(got) => Error::ParameterShape { name, expected, got: vec![got] },
     }
 }
 
@@ -78,7 +99,7 @@ impl<E: Element> RnnBase<E> {
 mod tests {
     use super::*;
     use crate::batch::Batch;
-    use crate::{Config, Mode, Tensor, threads};
+    use crate::{Mode, RnnBase, Tensor, threads};
 
     /// Every thread with rows of its own would pack all weights.
     #[test]
@@ -90,8 +111,7 @@ mod tests {
         let layer = RnnBase::<f32>::new(config).unwrap();
         let parameters: Vec<&[f32]> = layer.parameters().iter().map(Tensor::data).collect();
         // SAFETY: the parameters stay.
-        let directions = vec![unsafe { Direction::given(&config, &parameters, layer.level()) }];
-        let given = Shared::given(config, layer.level(), directions);
+        let given = unsafe { Stack::given(config, layer.level(), &parameters) };
         let batch = Batch::Equal { steps: 1, rows: 80 };
         assert_eq!(format!("{:?}", given.plan(&batch, false, 2)), "Units(2)");
     }

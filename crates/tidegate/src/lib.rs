@@ -28,7 +28,7 @@
 //! - arrays: every input is a [`View`] (a slice with a shape, a [`Tensor`], any `ndarray` array);
 //!   results are [`Tensor`]s, or memory of the caller with [`RnnBase::forward_into`]
 //! - sequences of different lengths: [`Options::lengths`], [`PackedSequence`]
-//! - parameters that are another's: [`RnnBase::functional_call_into`]
+//! - parameters that are another's: [`Functional`]
 //! - sequences that arrive piece by piece: [`Stream`]; a step at a time with its state outside: [`LstmCell`] and its likes
 //! - gradients: [`RnnBase::forward_train`], [`RnnBase::backward`]
 //! - threads: [`set_num_threads`]; weights in half the memory: [`RnnBase::with_bf16_weights`]
@@ -70,6 +70,7 @@ mod saved;
 mod scan;
 mod sequence;
 mod single;
+mod stack;
 mod state_dict;
 mod states;
 mod stream;
@@ -87,6 +88,7 @@ pub use config::{Config, Mode};
 pub use crew::wake_from;
 pub use element::Element;
 pub use error::Error;
+pub use functional::Functional;
 pub use generator::{Generator, manual_seed};
 pub use layers::{Builder, Gru, Layer, Lstm, Nonlinearity, Rnn};
 pub use options::{Options, Output, OutputMut, Resets, State};

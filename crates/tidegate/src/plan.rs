@@ -6,7 +6,7 @@ use crate::Element;
 use crate::batch::Batch;
 use crate::crew;
 use crate::pace;
-use crate::rnn::Shared;
+use crate::stack::Stack;
 use crate::threads;
 use crate::weights::Direction;
 
@@ -56,7 +56,7 @@ impl Plan {
     }
 }
 
-impl<E: Element> Shared<E> {
+impl<E: Element> Stack<E> {
     /// How to share out a call among up to so many `threads`. Where something is done `between` the layers, one is complete
     /// before the next begins.
     pub(crate) fn plan(&self, batch: &Batch<'_>, between: bool, threads: usize) -> Plan {
@@ -164,7 +164,7 @@ mod tests {
         }
         let plan_of = |config: Config, steps, rows, between| {
             let layer = RnnBase::<f32>::new(config).unwrap();
-            let plan = layer.shared().plan(&Batch::Equal { steps, rows }, between, 2);
+            let plan = layer.stack().plan(&Batch::Equal { steps, rows }, between, 2);
             format!("{plan:?}")
         };
         let plan = |config, rows, between| plan_of(config, 100, rows, between);

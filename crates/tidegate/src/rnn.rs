@@ -1,22 +1,18 @@
 //! A stack of recurrent layers of any mode: parameters and entry points.
 
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tidegate_simd::{Bf16, Level};
 
 use crate::check::check_input;
 use crate::crew::Crew;
 use crate::generator::with_global;
-use crate::weights::{Direction, Repack};
+use crate::stack::Stack;
 use crate::{
     Config, Element, Error, Generator, Options, Output, OutputMut, StateDict, Stream, Tensor, View,
     Workspace, memory, params,
 };
-
-/// Multiply-adds in the time that a weight takes to be packed and, after a way back, packed transposed too: 2 million weights
-/// took 1.4 ms (Granite Rapids).
-const PACKING: usize = 16;
 
 /// Multiply-adds in the time that a weight takes to be compared with another: 8 MB with 8 MB took 1.5 ms (Ice Lake, neither in a
 /// near cache).
@@ -35,52 +31,61 @@ pub struct RnnBase<E = f32> {
     shared: Arc<Shared<E>>,
 }
 
-/// What clones and streams of a layer share.
+/// What clones of a layer share.
 #[derive(Debug)]
-pub(crate) struct Shared<E> {
-    pub(crate) config: Config,
-    pub(crate) level: Level,
+struct Shared<E> {
+    config: Config,
+    level: Level,
     /// Whether weights are kept as bf16.
     half: bool,
-    /// In the order of [`Config::parameters`]; none of a call with others.
-    pub(crate) parameters: Vec<Tensor<E>>,
-    /// The same, as products read them, `[L * D]`.
-    pub(crate) directions: Vec<Direction<E>>,
+    /// In the order of [`Config::parameters`].
+    parameters: Vec<Tensor<E>>,
+    /// The same as inference reads them, packed when first wanted.
+    stack: OnceLock<Arc<Stack<E>>>,
+    /// Memory for them that nobody else has, with parameters from before.
+    before: Mutex<Option<Stack<E>>>,
 }
 
 impl<E: Element> Shared<E> {
-    /// Packs `parameters`, in the order of [`Config::parameters`]; rounds the weights to bf16 if
-    /// `half`.
+    /// Rounds the weights to bf16 if `half`.
     fn new(config: Config, level: Level, half: bool, mut parameters: Vec<Tensor<E>>) -> Arc<Self> {
         if half {
             round(&mut parameters);
         }
-        // Found out here, as that takes memory and a step may not.
-        let _ = tidegate_simd::prefetch();
-        let each = config.direction_parameters(0).len();
-        let chunks = parameters.chunks_exact(each);
-        let mut directions = memory::with_capacity(chunks.len());
-        directions.extend(chunks.map(|chunk| Direction::new(&config, chunk, level, half)));
-        Arc::new(Self { config, level, half, parameters, directions })
+        let (stack, before) = (OnceLock::new(), Mutex::new(None));
+        Arc::new(Self { config, level, half, parameters, stack, before })
     }
 
-    /// What a forward call needs, without parameters.
-    pub(crate) fn given(config: Config, level: Level, directions: Vec<Direction<E>>) -> Self {
-        Self { config, level, half: false, parameters: Vec::new(), directions }
+    /// The parameters as inference reads them. Only inside of [`memory::or_error`].
+    fn stack(&self) -> &Arc<Stack<E>> {
+        self.stack.get_or_init(|| {
+            let Self { config, level, half, .. } = *self;
+            let parameters = slices(&self.parameters);
+            let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Arc::new(match before {
+                Some(mut stack) => {
+                    stack.set(&parameters);
+                    stack
+                }
+                None => Stack::packed(config, level, half, &parameters),
+            })
+        })
     }
 
-    /// As [`new`](Self::new).
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`].
-    fn checked(
-        config: Config,
-        level: Level,
-        half: bool,
-        parameters: Vec<Tensor<E>>,
-    ) -> Result<Arc<Self>, Error> {
-        memory::or_error(|| Ok(Self::new(config, level, half, parameters)))
+    /// Forgets what was packed, as the parameters have changed.
+    fn repack(&mut self) {
+        if let Some(stack) = self.stack.take() {
+            let before = self.before.get_mut().unwrap_or_else(PoisonError::into_inner);
+            *before = Arc::into_inner(stack);
+        }
     }
+}
+
+/// The elements of `parameters`. Only inside of [`memory::or_error`].
+fn slices<E: Element>(parameters: &[Tensor<E>]) -> Vec<&[E]> {
+    let mut slices = memory::with_capacity(parameters.len());
+    slices.extend(parameters.iter().map(Tensor::data));
+    slices
 }
 
 /// Rounds weights, not biases, to bf16.
@@ -106,7 +111,7 @@ impl RnnBase<f32> {
     #[must_use]
     pub fn with_bf16_weights(&self) -> Self {
         let Shared { config, level, ref parameters, .. } = *self.shared;
-        Self { shared: memory::or_panic(|| Shared::new(config, level, true, parameters.clone())) }
+        Self { shared: Shared::new(config, level, true, parameters.clone()) }
     }
 }
 
@@ -127,7 +132,7 @@ impl<E: Element> RnnBase<E> {
     pub fn with_generator(config: Config, generator: &mut Generator) -> Result<Self, Error> {
         config.validate()?;
         let parameters = params::initial(&config, generator)?;
-        Ok(Self { shared: Shared::checked(config, Level::best(), false, parameters)? })
+        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
     }
 
     /// A layer with the parameters that `dict` holds under `prefix` (`"encoder."`, or `""`).
@@ -153,7 +158,7 @@ impl<E: Element> RnnBase<E> {
     ) -> Result<Self, Error> {
         config.validate()?;
         let parameters = params::from_dict(&config, dict, prefix, rename)?;
-        Ok(Self { shared: Shared::checked(config, Level::best(), false, parameters)? })
+        Ok(Self { shared: Shared::new(config, Level::best(), false, parameters) })
     }
 
     /// Replaces all parameters by those that `dict` holds under `prefix`.
@@ -165,12 +170,12 @@ impl<E: Element> RnnBase<E> {
     pub fn load_state_dict(&mut self, dict: &StateDict<E>, prefix: &str) -> Result<(), Error> {
         let Shared { config, level, half, .. } = *self.shared;
         let parameters = params::from_dict(&config, dict, prefix, str::to_string)?;
-        self.shared = Shared::checked(config, level, half, parameters)?;
+        self.shared = Shared::new(config, level, half, parameters);
         Ok(())
     }
 
-    /// Lets `update` change the parameters, in the order of [`Config::parameters`], as an optimiser does; then packs
-    /// them, in memory that is there already unless a clone or stream of the layer keeps the old ones.
+    /// Lets `update` change the parameters, in the order of [`Config::parameters`], as an optimiser does. Clones and streams made
+    /// before keep the old ones.
     ///
     /// ```
     /// # use tidegate::{Config, Mode, RnnBase};
@@ -187,7 +192,7 @@ impl<E: Element> RnnBase<E> {
     /// ```
     ///
     /// # Panics
-    /// If a parameter is replaced by one of another shape, or there is no memory to pack them in.
+    /// If a parameter is replaced by one of another shape.
     pub fn update_parameters(&mut self, update: impl FnOnce(&mut [Tensor<E>])) {
         let Shared { config, level, half, .. } = *self.shared;
         let check = |parameters: &[Tensor<E>]| {
@@ -199,25 +204,30 @@ impl<E: Element> RnnBase<E> {
             let mut parameters = self.shared.parameters.clone();
             update(&mut parameters);
             check(&parameters);
-            self.shared = memory::or_panic(|| Shared::new(config, level, half, parameters));
+            self.shared = Shared::new(config, level, half, parameters);
             return;
         };
+        // First, as `update` may panic in the middle.
+        shared.repack();
         update(&mut shared.parameters);
         check(&shared.parameters);
         if half {
             round(&mut shared.parameters);
         }
-        let each = config.direction_parameters(0).len();
-        let parameters = shared.parameters.chunks_exact(each);
-        memory::or_panic(|| {
-            let directions = shared.directions.iter_mut().zip(parameters);
-            let mut matrices: Vec<Repack<'_>> = directions
-                .flat_map(|(direction, parameters)| direction.set(&config, parameters))
-                .collect();
-            let weights: usize = shared.parameters.iter().map(|own| own.data().len()).sum();
-            let work = weights.saturating_mul(PACKING);
-            Crew::of_call(work).for_each(&mut matrices, |_, matrix| matrix());
-        });
+    }
+
+    /// Packs the parameters for inference now rather than in the first call that wants it, which takes that much longer: 0.3 to
+    /// 1 ms for a million weights.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn prepack(&self) -> Result<(), Error> {
+        self.stack_or_error().map(drop)
+    }
+
+    /// The parameters as inference reads them.
+    fn stack_or_error(&self) -> Result<&Arc<Stack<E>>, Error> {
+        memory::or_error(|| Ok(self.shared.stack()))
     }
 
     /// The same layer computed with the instructions of `level`; the results have the same bits.
@@ -227,7 +237,7 @@ impl<E: Element> RnnBase<E> {
     #[must_use]
     pub fn at_level(&self, level: Level) -> Self {
         let Shared { config, half, ref parameters, .. } = *self.shared;
-        Self { shared: memory::or_panic(|| Shared::new(config, level, half, parameters.clone())) }
+        Self { shared: Shared::new(config, level, half, parameters.clone()) }
     }
 
     /// The instruction set the layer computes with.
@@ -306,8 +316,8 @@ impl<E: Element> RnnBase<E> {
     }
 
     /// [`forward_with`](Self::forward_with) into memory of the caller; with a workspace that has been used
-    /// for the same shapes before, nothing is allocated, but for a layer's first call with a single
-    /// row, which lays its weights out anew.
+    /// for the same shapes before, nothing is allocated, but for a layer's first call, which packs its weights
+    /// ([`prepack`](Self::prepack)), and its first with a single row, which lays them out anew.
     ///
     /// # Errors
     /// As [`forward_with`](Self::forward_with), and [`Error::Shape`] if a result's length is not right.
@@ -318,7 +328,7 @@ impl<E: Element> RnnBase<E> {
         workspace: &mut Workspace<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        self.shared.forward_into(x.into(), options, workspace, None, out)
+        self.stack_or_error()?.forward_into(x.into(), options, workspace, None, out)
     }
 
     /// The shapes of the results of [`forward_with`](Self::forward_with) for `x`, as zeros.
@@ -334,10 +344,16 @@ impl<E: Element> RnnBase<E> {
     /// # Errors
     /// [`Error::BidirectionalStream`]: a reverse direction needs the whole sequence first.
     pub fn stream(&self, batch: usize) -> Result<Stream<E>, Error> {
-        Stream::new(Arc::clone(&self.shared), batch)
+        Stream::new(Arc::clone(self.stack_or_error()?), batch)
     }
 
-    pub(crate) fn shared(&self) -> &Shared<E> {
-        &self.shared
+    /// The parameters' elements.
+    pub(crate) fn parameter_slices(&self) -> Result<Vec<&[E]>, Error> {
+        memory::or_error(|| Ok(slices(&self.shared.parameters)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn stack(&self) -> &Stack<E> {
+        self.shared.stack()
     }
 }

@@ -9,8 +9,8 @@ use crate::batch::Batch;
 use crate::carry::{Carry, Scratch};
 use crate::dispatch::StepAlone;
 use crate::kernel::alone::{Alone, Places, Ready, Source};
-use crate::rnn::Shared;
 use crate::scan::{Others, Scan, chunk_rows};
+use crate::stack::Stack;
 use crate::{Element, Mode, memory};
 
 /// Bytes of both weights up to which every step of a scan computes the products of the next one's input, in the time that it
@@ -106,25 +106,25 @@ impl<E: Element> Scan<'_, E> {
 /// The layers of a stream of one sequence without projection, ready for single steps on one thread.
 #[derive(Clone, Debug)]
 pub(crate) struct SingleSteps<E> {
-    // INVARIANT: made of the directions of `_shared`, whose parameters are not replaced while somebody else has it.
+    // INVARIANT: made of the directions of `_stack`, whose parameters are not replaced while somebody else has it.
     /// A layer each, and what runs a step of it.
     layers: Vec<(Ready<E>, StepAlone<E>)>,
-    _shared: Arc<Shared<E>>,
+    _stack: Arc<Stack<E>>,
 }
 
 impl<E: Element> SingleSteps<E> {
     /// Those of a stream of `batch` sequences, if it can have them. Only inside of [`memory::or_error`].
-    pub(crate) fn new(shared: &Arc<Shared<E>>, batch: usize) -> Option<Self> {
-        if batch != 1 || shared.config.proj_size > 0 {
+    pub(crate) fn new(stack: &Arc<Stack<E>>, batch: usize) -> Option<Self> {
+        if batch != 1 || stack.config.proj_size > 0 {
             return None;
         }
-        let mut layers = memory::with_capacity(shared.directions.len());
-        layers.extend(shared.directions.iter().map(|direction| {
+        let mut layers = memory::with_capacity(stack.directions.len());
+        layers.extend(stack.directions.iter().map(|direction| {
             let ready = Ready::new(direction);
-            let run = E::step_alone(shared.config.mode, shared.level, &ready);
+            let run = E::step_alone(stack.config.mode, stack.level, &ready);
             (ready, run)
         }));
-        Some(Self { layers, _shared: shared.clone() })
+        Some(Self { layers, _stack: stack.clone() })
     }
 
     /// Runs the step from the input `x: [I]` and the states in `carries`, one a layer; returns the last layer's `h: [H]`.

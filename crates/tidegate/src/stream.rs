@@ -9,10 +9,10 @@ use crate::buffer::Buffer;
 use crate::carry::Carry;
 use crate::check::InitialState;
 use crate::exchange::{Exchange, Watch, share_of};
-use crate::rnn::Shared;
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::scan::Others;
 use crate::single::SingleSteps;
+use crate::stack::Stack;
 use crate::weights::Direction;
 use crate::{Element, Error, State, Tensor, View, memory, threads};
 
@@ -36,7 +36,7 @@ const WORTH_SHARING: usize = 150_000;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Stream<E = f32> {
-    shared: Arc<Shared<E>>,
+    stack: Arc<Stack<E>>,
     batch: usize,
     /// One per thread that may run. The first `holders` of them have the state: each has all of `h`
     /// and the `c` of its own units.
@@ -53,8 +53,8 @@ pub struct Stream<E = f32> {
 }
 
 impl<E: Element> Stream<E> {
-    pub(crate) fn new(shared: Arc<Shared<E>>, batch: usize) -> Result<Self, Error> {
-        let config = &shared.config;
+    pub(crate) fn new(stack: Arc<Stack<E>>, batch: usize) -> Result<Self, Error> {
+        let config = &stack.config;
         if config.bidirectional {
             return Err(Error::BidirectionalStream);
         }
@@ -63,16 +63,16 @@ impl<E: Element> Stream<E> {
             return Err(Error::TooLarge { what: "the batch" });
         }
         memory::or_error(|| {
-            for direction in &shared.directions {
+            for direction in &stack.directions {
                 direction.prepare(batch);
             }
             let outputs = batch * config.output_size();
             let between = [Buffer::zeros(outputs), Buffer::zeros(outputs)];
             let (output, exchange) = (memory::zeros(outputs), Exchange::default());
-            let single = SingleSteps::new(&shared, batch);
-            let (parts, holders) = (vec![Part::new(&shared, batch)], 1);
-            let shared = shared.clone();
-            Ok(Self { shared, batch, parts, holders, exchange, between, output, single })
+            let single = SingleSteps::new(&stack, batch);
+            let (parts, holders) = (vec![Part::new(&stack, batch)], 1);
+            let stack = stack.clone();
+            Ok(Self { stack, batch, parts, holders, exchange, between, output, single })
         })
     }
 
@@ -89,14 +89,14 @@ impl<E: Element> Stream<E> {
     /// # Panics
     /// If there is no memory for their states.
     pub fn set_num_threads(&mut self, threads: usize) {
-        let Shared { config, directions, .. } = &*self.shared;
+        let Stack { config, directions, .. } = &*self.stack;
         let blocks = directions.iter().map(|d| d.w_hh.blocks).min().unwrap_or(1);
         let alone = config.proj_size > 0 || !self.is_long();
         let most = if alone { 1 } else { blocks.min(threads::offered()) };
         let threads = if threads == 0 { most } else { threads.min(most) };
         self.gather();
         memory::or_panic(|| {
-            self.parts.resize_with(threads, || Part::new(&self.shared, self.batch));
+            self.parts.resize_with(threads, || Part::new(&self.stack, self.batch));
             self.make_room(1);
         });
     }
@@ -118,7 +118,7 @@ impl<E: Element> Stream<E> {
     // Always: a result that is returned through memory and copied makes the processor wait for the whole step.
     #[inline(always)]
     pub fn step(&mut self, x: &[E]) -> Result<&[E], Error> {
-        let expected = self.batch * self.shared.config.input_size;
+        let expected = self.batch * self.stack.config.input_size;
         if x.len() != expected {
             return Err(wrong_length(expected, x.len()));
         }
@@ -144,7 +144,7 @@ impl<E: Element> Stream<E> {
     /// [`Error::Shape`] if `x` is not whole steps, or `output` not as many; [`Error::OutOfMemory`].
     /// The state is unchanged then.
     pub fn push(&mut self, x: &[E], output: &mut [E]) -> Result<(), Error> {
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         let (input, size) = (self.batch * config.input_size, self.batch * config.output_size());
         let steps = x.len().checked_div(input).unwrap_or(0);
         if x.len() != steps * input {
@@ -167,7 +167,7 @@ impl<E: Element> Stream<E> {
 
     /// Makes room for `steps` steps, so that running them asks for no memory.
     fn make_room(&mut self, steps: usize) {
-        let Shared { config, directions, .. } = &*self.shared;
+        let Stack { config, directions, .. } = &*self.stack;
         let batch = Batch::Equal { steps, rows: self.batch };
         for part in &mut self.parts {
             directions.iter().for_each(|d| part.scratch.reserve(d, &batch, self.batch));
@@ -184,7 +184,7 @@ impl<E: Element> Stream<E> {
 
     /// Elements of the longest row of `h`.
     fn widest_state(&self) -> usize {
-        self.shared.directions.iter().map(Direction::h_stride).max().unwrap_or(0)
+        self.stack.directions.iter().map(Direction::h_stride).max().unwrap_or(0)
     }
 
     /// Runs all layers over `steps` steps.
@@ -196,14 +196,14 @@ impl<E: Element> Stream<E> {
         } else if self.holders > 1 {
             self.gather();
         }
-        let (config, widest) = (&self.shared.config, self.widest_state());
+        let (config, widest) = (&self.stack.config, self.widest_state());
         let between = (config.num_layers > 1).then(|| {
             self.between
                 .each_mut()
                 .map(|buffer| RowsOut::packed(buffer, &batch, config.output_size()))
         });
         let advance = Advance {
-            shared: &self.shared,
+            stack: &self.stack,
             batch,
             input: RowsIn::packed(x, &batch, config.input_size),
             between,
@@ -213,7 +213,7 @@ impl<E: Element> Stream<E> {
             let members = self.parts.len();
             self.exchange.prepare(members, self.batch * widest);
             let exchange = &self.exchange;
-            let work = self.shared.work(steps * self.batch);
+            let work = self.stack.work(steps * self.batch);
             let met = threads::together(&mut self.parts, work, |k, part| {
                 // SAFETY: each `k` below `members` is called once, all at the same time.
                 let member = unsafe { exchange.member(k, members) };
@@ -224,7 +224,7 @@ impl<E: Element> Stream<E> {
             if met {
                 return;
             }
-            gather(&self.shared, self.batch, &mut self.parts, &mut self.holders);
+            gather(&self.stack, self.batch, &mut self.parts, &mut self.holders);
         }
         // SAFETY: nothing else is running.
         unsafe { advance.run(&mut self.parts[0], Others::None) }
@@ -232,7 +232,7 @@ impl<E: Element> Stream<E> {
 
     /// Whether a step is long enough to be shared out.
     fn is_long(&self) -> bool {
-        self.shared.work(self.batch) >= WORTH_SHARING
+        self.stack.work(self.batch) >= WORTH_SHARING
     }
 
     /// Gives every part the state.
@@ -249,7 +249,7 @@ impl<E: Element> Stream<E> {
 
     /// Gives the first part the whole state.
     fn gather(&mut self) {
-        gather(&self.shared, self.batch, &mut self.parts, &mut self.holders);
+        gather(&self.stack, self.batch, &mut self.parts, &mut self.holders);
     }
 
     /// The state after the last step: `h: [L, B, P]` and, for an LSTM, `c: [L, B, H]`.
@@ -257,7 +257,7 @@ impl<E: Element> Stream<E> {
     /// # Panics
     /// If there is no memory for it.
     pub fn state(&self) -> (Tensor<E>, Option<Tensor<E>>) {
-        let Shared { config, directions, .. } = &*self.shared;
+        let Stack { config, directions, .. } = &*self.stack;
         let (layers, batch) = (config.num_layers, self.batch);
         let zeros = |size| {
             let zeros = Tensor::full(&[layers, batch, size], E::ZERO);
@@ -286,7 +286,7 @@ impl<E: Element> Stream<E> {
     /// [`Error::Shape`], [`Error::Dimensions`] or [`Error::CellState`] if it is no state of this
     /// stream; the state is unchanged then.
     pub fn set_state(&mut self, state: State<'_, E>) -> Result<(), Error> {
-        let Shared { config, directions, .. } = &*self.shared;
+        let Stack { config, directions, .. } = &*self.stack;
         let (h, c) = InitialState::check(config, self.batch, state)?.rows(None);
         let carries = &mut self.parts[0].carries;
         for (layer, (direction, carry)) in directions.iter().zip(carries).enumerate() {
@@ -304,16 +304,11 @@ impl<E: Element> Stream<E> {
 }
 
 /// Gives the first of `parts` the whole state, of which the first `holders` have a share each.
-fn gather<E: Element>(
-    shared: &Shared<E>,
-    batch: usize,
-    parts: &mut [Part<E>],
-    holders: &mut usize,
-) {
+fn gather<E: Element>(stack: &Stack<E>, batch: usize, parts: &mut [Part<E>], holders: &mut usize) {
     let [first, others @ ..] = parts else { return };
     for (k, other) in others[..*holders - 1].iter().enumerate() {
         let carries = first.carries.iter_mut().zip(&other.carries);
-        for (direction, (to, from)) in shared.directions.iter().zip(carries) {
+        for (direction, (to, from)) in stack.directions.iter().zip(carries) {
             let blocks = share_of(k + 1, *holders, direction.w_hh.blocks);
             to.copy_cells(from, direction, batch, blocks);
         }

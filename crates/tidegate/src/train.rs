@@ -1,14 +1,15 @@
 //! Training: forward calls that keep what the way back needs, and the way back.
 #![allow(unsafe_code, reason = "gradients lie in the caller's order")]
 
-use crate::backward::{BackJob, BackMemory};
+use crate::backward::{BackJob, run_back};
 use crate::call::state_rows;
 use crate::check::{Dims, check_input};
 use crate::forward::{sequence_layout, sequence_rows};
 use crate::rows::{Layout, RowsIn, RowsOut};
 use crate::saved::{Saved, SavedCall};
 use crate::{
-    Config, Element, Error, Options, Output, OutputMut, RnnBase, Tensor, View, Workspace, memory,
+    Config, Element, Error, Functional, Options, Output, OutputMut, RnnBase, Tensor, View,
+    Workspace, memory,
 };
 
 /// The derivatives of the loss by the results of a forward call; zeros where there are none.
@@ -152,7 +153,8 @@ impl<E: Element> RnnBase<E> {
         saved: &mut Saved<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        self.shared().forward_into(x.into(), options, workspace, Some(saved), out)
+        let parameters = self.parameter_slices()?;
+        self.functional(&parameters).forward_train_into(x, options, workspace, saved, out)
     }
 
     /// The gradients of everything that entered the forward call `saved` is from, of which `x` was the input.
@@ -187,6 +189,55 @@ impl<E: Element> RnnBase<E> {
         workspace: &mut Workspace<E>,
         into: GradientsMut<'_, E>,
     ) -> Result<(), Error> {
+        let parameters = self.parameter_slices()?;
+        self.functional(&parameters).backward_into(x, upstream, saved, workspace, into)
+    }
+
+    /// This layer with its own parameters as the caller's.
+    fn functional<'p>(&self, parameters: &'p [&'p [E]]) -> Functional<'p, E> {
+        Functional { config: *self.config(), level: self.level(), parameters }
+    }
+}
+
+impl<E: Element> Functional<'_, E> {
+    /// As [`RnnBase::forward_train_into`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_train_into<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        options: Options<'a, E>,
+        workspace: &mut Workspace<E>,
+        saved: &mut Saved<E>,
+        out: OutputMut<'_, E>,
+    ) -> Result<(), Error> {
+        let Self { config, level, parameters } = self;
+        let done = memory::or_error(|| {
+            // SAFETY: the parameters are borrowed until this returns, and the stack ends before.
+            let stack = unsafe { workspace.training.forward(config, *level, parameters) };
+            let done = stack.forward_into(x.into(), options, workspace, Some(saved), out);
+            workspace.training.keep(stack);
+            done
+        });
+        if let Err(Error::OutOfMemory { .. }) = done {
+            saved.call = None; // half of a call is none
+        }
+        done
+    }
+
+    /// As [`RnnBase::backward_into`], of a [forward call](Self::forward_train_into) with these parameters.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backward_into<'a>(
+        &self,
+        x: impl Into<View<'a, E>>,
+        upstream: Upstream<'a, E>,
+        saved: &Saved<E>,
+        workspace: &mut Workspace<E>,
+        into: GradientsMut<'_, E>,
+    ) -> Result<(), Error> {
         memory::or_error(|| self.checked_backward(x.into(), upstream, saved, workspace, into))
     }
 
@@ -198,8 +249,8 @@ impl<E: Element> RnnBase<E> {
         workspace: &mut Workspace<E>,
         mut into: GradientsMut<'_, E>,
     ) -> Result<(), Error> {
-        let config = self.config();
-        let call = saved.call_of(config, self.level())?;
+        let config = &self.config;
+        let call = saved.call_of(config, self.level)?;
         let dims = &call.dims;
         let expected = dims.sequence_shape(config, config.input_size);
         if x.shape() != expected {
@@ -207,23 +258,22 @@ impl<E: Element> RnnBase<E> {
         }
         check_upstream(config, call, &upstream)?;
         check_gradients(config, call, &into)?;
-        let back = &mut workspace.back;
         if !into.accumulate {
             into.clear();
         } else if config.bidirectional
             && let Some(to) = into.input.take()
         {
             // Both directions come to zero first: which comes to a row first depends on where spans of steps end.
-            let mut sum = core::mem::take(&mut back.input_sum);
+            let mut sum = core::mem::take(&mut workspace.back.input_sum);
             sum.reserve(to.len());
             sum[..to.len()].fill(E::ZERO);
             let into = GradientsMut { input: Some(&mut sum[..to.len()]), ..into };
-            self.back_by_rows(x, upstream, (saved, call), back, into);
+            self.back_by_rows(x, upstream, (saved, call), workspace, into);
             to.iter_mut().zip(&sum[..]).for_each(|(to, &sum)| *to = *to + sum);
-            back.input_sum = sum;
+            workspace.back.input_sum = sum;
             return Ok(());
         }
-        self.back_by_rows(x, upstream, (saved, call), back, into);
+        self.back_by_rows(x, upstream, (saved, call), workspace, into);
         Ok(())
     }
 
@@ -233,10 +283,10 @@ impl<E: Element> RnnBase<E> {
         x: View<'a, E>,
         upstream: Upstream<'a, E>,
         (saved, call): (&Saved<E>, &SavedCall),
-        back: &mut BackMemory<E>,
+        workspace: &mut Workspace<E>,
         into: GradientsMut<'_, E>,
     ) {
-        let (config, dims) = (self.config(), &call.dims);
+        let (config, dims) = (&self.config, &call.dims);
         let (batch, order) = saved.batch(call);
         let rows = dims.rows;
         let state = |view: Option<View<'a, E>>| {
@@ -267,7 +317,8 @@ impl<E: Element> RnnBase<E> {
             ],
             parameters: matrices(config, into.parameters),
         };
-        self.shared().run_back(job, back);
+        let Workspace { training, back, .. } = workspace;
+        run_back(config, self.level, self.parameters, job, training, back);
     }
 }
 

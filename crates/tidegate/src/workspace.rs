@@ -1,5 +1,5 @@
 use crate::Element;
-use crate::backward::BackMemory;
+use crate::backward::{BackMemory, TrainingWeights};
 use crate::buffer::Buffer;
 use crate::carry::{Carry, Scratch};
 use crate::exchange::Exchange;
@@ -7,7 +7,7 @@ use crate::exchange::Exchange;
 /// Every buffer a forward or backward call needs beside its arguments and results.
 ///
 /// Made empty, it grows in the first call and is then reused: a second call of the same shapes
-/// allocates nothing. One workspace serves any number of layers, one call at a time.
+/// allocates nothing, in training little. One workspace serves any number of layers, one call at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<E> {
     /// Outputs of up to two layers, by turns: `[2, rows of all steps, D*P]`.
@@ -24,6 +24,8 @@ pub struct Workspace<E> {
     pub(crate) exchange: Exchange<E>,
     /// One per thread.
     pub(crate) tasks: Vec<Task<E>>,
+    /// The weights of training calls.
+    pub(crate) training: TrainingWeights<E>,
     /// What the way back works in.
     pub(crate) back: BackMemory<E>,
 }

@@ -1,4 +1,4 @@
-//! A warm call allocates nothing: `forward_into` with a used workspace, a stream's steps and chunks.
+//! A warm call allocates nothing: `forward_into` with a used workspace, a stream's steps and chunks. Training takes little.
 #![allow(unsafe_code, reason = "an allocator that counts its calls")]
 
 mod common;
@@ -9,8 +9,9 @@ use std::cell::Cell;
 use common::Number;
 use ndarray::{Array3, ArrayView3, s};
 use tidegate::{
-    Config, Generator, Gru, GruCell, Lstm, LstmCell, Mode, Options, Output, OutputMut, Rnn,
-    RnnBase, RnnCell, State, Stream, Tensor, View, Workspace, num_threads, set_num_threads,
+    Config, Generator, GradientsMut, Gru, GruCell, Lstm, LstmCell, Mode, Options, Output,
+    OutputMut, Rnn, RnnBase, RnnCell, Saved, State, Stream, Tensor, Upstream, View, Workspace,
+    num_threads, set_num_threads,
 };
 use tidegate_testing::random::Random;
 
@@ -20,35 +21,38 @@ struct Counting;
 thread_local! {
     /// Calls from this thread. One for each, so that the test harness may do as it likes.
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    /// Bytes that they took.
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: usize) {
     // A thread that is ending has no counter any more, and nobody who would ask for it.
     let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
 }
 
 // SAFETY: every call is passed on to the system's allocator, unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller's.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: the caller's.
         unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count();
+        count(0);
         // SAFETY: the caller's.
         unsafe { System.dealloc(at, layout) }
     }
@@ -203,6 +207,7 @@ fn check_shared_workspace<E: Number>() {
     for round in 0..2 {
         for config in configs(5, 7) {
             let layer = RnnBase::<E>::new(config).unwrap();
+            layer.prepack().unwrap();
             let (steps, batch) = if round == 0 { (12, 8) } else { (7, 5) };
             let mut given = Given::<E>::new(&config, steps, batch, &mut random);
             let (a, b) = if config.batch_first { (batch, steps) } else { (steps, batch) };
@@ -242,6 +247,55 @@ fn forward_into_a_used_workspace_allocates_nothing() {
         }
     }
     set_num_threads(0);
+}
+
+/// Bytes that the third training call takes in the same memory; without the gradient of the input unless it is `wanted`.
+fn bytes_of_training(config: Config, mut saved: Saved<f32>, batch: usize, wanted: bool) -> usize {
+    let layer = RnnBase::<f32>::new(config).unwrap();
+    let mut random = Random::new(31);
+    let x = [20, batch, config.input_size];
+    let x = Tensor::new(&x, random.vec(x.iter().product(), -1.0, 1.0)).unwrap();
+    let mut result = layer.empty_output(&x).unwrap();
+    let (mut workspace, mut d_x) = (Workspace::new(), x.clone());
+    let mut gradients: Vec<_> = layer.parameters().to_vec();
+    let mut bytes = 0;
+    for _ in 0..3 {
+        let before = BYTES.get();
+        let out = OutputMut {
+            output: result.output.data_mut(),
+            h_n: result.h_n.data_mut(),
+            c_n: result.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        let options = Options::default();
+        layer.forward_train_into(&x, options, &mut workspace, &mut saved, out).unwrap();
+        let upstream = Upstream { output: Some((&result.output).into()), ..Upstream::default() };
+        let into = GradientsMut {
+            input: wanted.then(|| d_x.data_mut()),
+            parameters: gradients.iter_mut().map(|own| Some(own.data_mut())).collect(),
+            ..GradientsMut::default()
+        };
+        layer.backward_into(&x, upstream, &saved, &mut workspace, into).unwrap();
+        bytes = BYTES.get() - before;
+    }
+    bytes
+}
+
+/// Lists of what is to be done, and biases; the smallest matrix has 54 KB, the deltas of 128 rows 110 KB.
+#[test]
+fn training_in_used_memory_takes_little() {
+    for mode in Mode::ALL {
+        let one = Config::new(mode, 108, 128);
+        let two = Config { num_layers: 2, ..one };
+        for config in [one, two, Config { bidirectional: true, ..one }] {
+            for (batch, wanted) in [(1, false), (8, false), (8, true)] {
+                for saved in [Saved::new(), Saved::with_checkpoints(5)] {
+                    let name = format!("{config}, batch {batch}, input: {wanted}, {saved:?}");
+                    let bytes = bytes_of_training(config, saved, batch, wanted);
+                    assert!(bytes < 50_000, "{name}: {bytes} bytes");
+                }
+            }
+        }
+    }
 }
 
 /// Feeds `layer` the steps of `x: [T, B, I]` one at a time and in chunks, the longest first; the

@@ -1,19 +1,14 @@
-//! Calls with parameters that are not the layer's give the bits of a layer made with them.
+//! Calls with parameters of the caller give the bits of a layer made with them.
 
 mod common;
 
 use common::Number;
 use common::sample::Sample;
-use tidegate::{
-    Config, Error, Generator, Level, Mode, Options, OutputMut, RnnBase, View, Workspace,
-    set_num_threads,
-};
+use tidegate::{Config, Error, Functional, Level, Mode, RnnBase, Workspace, set_num_threads};
 
-/// The call by a layer of other parameters, and by its own.
+/// The call with the caller's parameters, and by a layer.
 fn check<E: Number>(sample: &Sample<E>, level: Level, workspace: &mut Workspace<E>) {
-    let mut generator = Generator::manual_seed(99);
-    let other = RnnBase::with_generator(*sample.layer.config(), &mut generator).unwrap();
-    let got = sample.functional(&other.at_level(level), workspace).unwrap();
+    let got = sample.functional(level, workspace).unwrap();
     assert!(got == sample.infer(), "{}, {level:?}", sample.name);
 }
 
@@ -82,32 +77,26 @@ fn threads_share_it_out() {
     }
 }
 
-/// Weights that are not packed are not rounded either.
-#[test]
-fn a_layer_of_bf16_weights_takes_parameters_as_they_are() {
-    let sample = plain(Config::new(Mode::Gru, 20, 30), 1);
-    let got = sample.functional(&sample.layer.with_bf16_weights(), &mut Workspace::new()).unwrap();
-    assert!(got == sample.infer());
-}
-
 #[test]
 fn parameters_that_do_not_fit_are_refused() {
-    let layer = RnnBase::<f32>::new(Config::new(Mode::Gru, 2, 3)).unwrap();
+    let config = Config { bidirectional: true, ..Config::new(Mode::Gru, 2, 3) };
+    let layer = RnnBase::<f32>::new(config).unwrap();
     let fitting: Vec<&[f32]> = layer.parameters().iter().map(|own| own.data()).collect();
-    let refused = |parameters: &[&[f32]]| {
-        let x = View::new(&[0.0; 2], &[1, 1, 2]).unwrap();
-        let out = OutputMut { output: &mut [0.0; 3], h_n: &mut [0.0; 3], c_n: &mut [] };
-        let (options, mut workspace) = (Options::default(), Workspace::new());
-        layer.functional_call_into(parameters, x, options, &mut workspace, out)
-    };
+    let refused = |parameters: &[&[f32]]| Functional::new(config, parameters).map(|_| ());
     assert_eq!(refused(&fitting), Ok(()));
     let name = || "bias_hh_l0".to_owned();
     assert_eq!(refused(&fitting[..3]), Err(Error::MissingParameter { name: name() }));
-    let short = [fitting[0], fitting[1], fitting[2], &fitting[3][1..]];
+    let mut short = fitting.clone();
+    short[3] = &fitting[3][1..];
     let (expected, got) = (vec![9], vec![8]);
     assert_eq!(refused(&short), Err(Error::ParameterShape { name: name(), expected, got }));
+    short[3] = fitting[3];
+    short[4] = &fitting[4][1..];
+    let (name, expected, got) = ("weight_ih_l0_reverse".to_owned(), vec![9, 2], vec![17]);
+    assert_eq!(refused(&short), Err(Error::ParameterShape { name, expected, got }));
     let more = [&fitting[..], &fitting[..1]].concat();
-    assert_eq!(refused(&more), Err(Error::ParameterCount { expected: 4, got: 5 }));
+    assert_eq!(refused(&more), Err(Error::ParameterCount { expected: 8, got: 9 }));
+    assert!(Functional::<f32>::new(Config::new(Mode::Gru, 2, 0), &[]).is_err());
 }
 
 /// On several threads, down to the last of any of them.

@@ -7,8 +7,8 @@ mod common;
 
 use common::sample::Sample;
 use tidegate::{
-    Config, Error, Generator, Mode, Options, OutputMut, RnnBase, Saved, StateDict, Tensor, View,
-    Workspace, pack_padded_sequence, pad_packed_sequence, set_num_threads, unpad_sequence,
+    Config, Error, Generator, Level, Mode, Options, OutputMut, RnnBase, Saved, StateDict, Tensor,
+    View, Workspace, pack_padded_sequence, pad_packed_sequence, set_num_threads, unpad_sequence,
 };
 use tidegate_testing::failing::{self, Failing};
 
@@ -53,17 +53,21 @@ fn every_allocation_that_fails_is_an_error() {
             let name = &format!("{}, {threads} threads", sample.name);
             let dict = sample.layer.state_dict();
             let load = || RnnBase::from_state_dict(config, &dict, "");
-            assert!(each_fails(&format!("{name}: load"), load) > 4);
+            let packed = || {
+                let layer = load()?;
+                layer.prepack().map(|()| layer)
+            };
+            assert!(each_fails(&format!("{name}: load"), packed) > 4);
 
             let mut generator = Generator::manual_seed(sample.seed);
             let forward = || {
-                // A layer that has not laid its weights out for one row yet.
+                // A layer that has not packed its weights yet.
                 let layer = load()?;
                 layer.forward_with(&sample.x, sample.options(&mut generator))
             };
             assert!(each_fails(&format!("{name}: forward"), forward) > 8);
 
-            let functional = || sample.functional(&sample.layer, &mut Workspace::new());
+            let functional = || sample.functional(Level::best(), &mut Workspace::new());
             assert!(each_fails(&format!("{name}: functional"), functional) > 4);
 
             let saved = &mut Saved::new();

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tidegate::{Config, Generator, Mode, Options, OutputMut, RnnBase, View, Workspace};
+use tidegate::{Config, Functional, Generator, Mode, Options, OutputMut, RnnBase, View, Workspace};
 
 /// Where the weights of all layers here are too large for a level-2 cache of 768 KB.
 const UNITS: usize = 300;
@@ -40,7 +40,8 @@ fn bits() -> Vec<u32> {
         let out = OutputMut { output: &mut output, h_n: &mut h_n, c_n: &mut c_n };
         let x = View::new(&x, &[3, 1, inputs]).unwrap();
         let (options, workspace) = (Options::default(), &mut Workspace::new());
-        layer.functional_call_into(&parameters, x, options, workspace, out).unwrap();
+        let layer = Functional::new(*layer.config(), &parameters).unwrap();
+        layer.forward_into(x, options, workspace, out).unwrap();
         assert_eq!(alone.data(), output);
         bits.extend(alone.data().iter().map(|x| x.to_bits()));
     }

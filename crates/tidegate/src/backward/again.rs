@@ -22,9 +22,9 @@ impl<E: Element> BackCall<'_, E> {
         if pass.steps[0].is_empty() {
             return; // sequences of no steps have no checkpoints
         }
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         let (batch, directions) = (&self.job.batch, config.num_directions());
-        let scans = &self.shared.directions[pass.layer * directions..];
+        let scans = &self.stack.directions[pass.layer * directions..];
         let keep: Vec<Keep<'_, E>> = (again.iter_mut().zip(scans).zip(&pass.steps))
             .take(directions)
             .map(|((again, packed), steps)| again.rows(packed, config, batch, steps.clone()))
@@ -51,10 +51,10 @@ impl<E: Element> BackCall<'_, E> {
         keep: Keep<'_, E>,
         task: &mut BackTask<E>,
     ) {
-        let (config, saved) = (&self.shared.config, self.job.saved);
+        let (config, saved) = (&self.stack.config, self.job.saved);
         let (batch, size) = (self.job.batch, config.output_size());
         let index = pass.layer * config.num_directions() + direction;
-        let packed = &self.shared.directions[index];
+        let packed = &self.stack.directions[index];
         let Some(span) = saved.span(&batch) else { return };
         let (h, c) =
             saved.scans[index].checkpoint(packed, pass.steps[direction].start / span, batch.rows());
@@ -98,6 +98,6 @@ impl<E: Element> BackCall<'_, E> {
             keep: Some(keep),
         };
         // SAFETY: the caller's.
-        unsafe { scan.run(config.mode, self.shared.level, carry, scratch) }
+        unsafe { scan.run(config.mode, self.stack.level, carry, scratch) }
     }
 }

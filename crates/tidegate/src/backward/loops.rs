@@ -4,13 +4,14 @@
 use core::ops::Range;
 
 use super::scan::{BackCarry, BackScan, Part};
+use super::transposed::Transposed;
 use super::{BackCall, BackTask, Pass};
 use crate::batch::Batch;
 use crate::crew::Crew;
 use crate::exchange::{Exchange, Watch, share_of};
 use crate::plan::Plan;
-use crate::rnn::Shared;
 use crate::saved::SavedScan;
+use crate::stack::Stack;
 use crate::weights::Direction;
 use crate::{Element, memory, threads};
 
@@ -19,7 +20,7 @@ use crate::{Element, memory, threads};
 /// 16 (512 units, 16 sequences).
 const LEAST_BLOCKS: usize = if cfg!(miri) { 1 } else { 8 };
 
-impl<E: Element> Shared<E> {
+impl<E: Element> Stack<E> {
     /// How many of `crew` share out the units of the time loops, where that is better than the sequences in `parts`; else 1.
     pub(super) fn members_back(&self, batch: &Batch<'_>, parts: usize, crew: Crew) -> usize {
         let Plan::Units(members) = self.plan(batch, true, crew.threads) else { return 1 };
@@ -40,7 +41,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         tasks: &mut Vec<BackTask<E>>,
         exchange: &mut Exchange<E>,
     ) {
-        let (config, parts) = (&self.shared.config, self.parts);
+        let (config, parts) = (&self.stack.config, self.parts);
         if self.members > 1 {
             for direction in 0..config.num_directions() {
                 self.scan_by_units(pass, again, direction, tasks, exchange);
@@ -72,7 +73,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         tasks: &mut Vec<BackTask<E>>,
         exchange: &mut Exchange<E>,
     ) {
-        let (members, rows, mode) = (self.members, self.job.batch.rows(), self.shared.config.mode);
+        let (members, rows, mode) = (self.members, self.job.batch.rows(), self.stack.config.mode);
         let packed = self.packed(pass, direction);
         let (all, lanes) = (packed.w_hh.blocks, packed.w_hh.lanes);
         memory::lengthen(tasks, (direction + 1) * members);
@@ -113,7 +114,7 @@ impl<'a, E: Element> BackCall<'a, E> {
 
     /// The weights of one direction of the layer of a pass.
     fn packed(&self, pass: &Pass<'_, E>, direction: usize) -> &'a Direction<E> {
-        &self.shared.directions[pass.layer * self.shared.config.num_directions() + direction]
+        &self.stack.directions[pass.layer * self.stack.config.num_directions() + direction]
     }
 
     /// Sets `carry`, which is the same in every pass, to where the time loop of the sequences `rows` begins.
@@ -125,7 +126,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         carry: &mut BackCarry<E>,
     ) {
         if pass.is_first {
-            let Shared { config, .. } = self.shared;
+            let Stack { config, .. } = self.stack;
             let index = pass.layer * config.num_directions() + direction;
             let (packed, job) = (self.packed(pass, direction), &self.job);
             carry.load(packed, config.mode, index, rows, job.d_h_n, job.d_c_n);
@@ -144,7 +145,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         carry: &BackCarry<E>,
     ) {
         if pass.is_last {
-            let index = pass.layer * self.shared.config.num_directions() + direction;
+            let index = pass.layer * self.stack.config.num_directions() + direction;
             // SAFETY: the caller's.
             unsafe { carry.add_to(self.packed(pass, direction), index, rows, &self.job.d_states) }
         }
@@ -162,8 +163,8 @@ impl<'a, E: Element> BackCall<'a, E> {
         part: Part<'_, E>,
         carry: &mut BackCarry<E>,
     ) {
-        let Shared { config, level, .. } = self.shared;
-        let (job, lanes, size) = (&self.job, E::lanes(*level), config.output_size());
+        let Stack { config, level, .. } = self.stack;
+        let (job, size) = (&self.job, config.output_size());
         let index = pass.layer * config.num_directions() + direction;
         let packed = self.packed(pass, direction);
         let d_output = if pass.layer + 1 == config.num_layers {
@@ -172,12 +173,12 @@ impl<'a, E: Element> BackCall<'a, E> {
             // SAFETY: the layer above is done.
             Some(unsafe { self.between[pass.layer % 2].reader() })
         };
-        let weights = self.weights(index);
+        let Transposed { w_hh: Some(w_hh), w_hr, .. } = &self.transposed[index] else { return };
         let (saved, base) = self.saved(pass, again, direction);
         let scan = BackScan {
             direction: packed,
-            w_hh: packed.transposed.w_hh(weights, &self.form, lanes),
-            w_hr: packed.w_hr.as_ref().map(|_| packed.transposed.w_hr(weights, lanes)),
+            w_hh,
+            w_hr: w_hr.as_ref(),
             form: self.form,
             batch: job.batch,
             reverse: direction == 1,

@@ -12,13 +12,16 @@ mod loops;
 mod products;
 mod scan;
 mod transposed;
+mod weights;
 
 use core::ops::Range;
+
+use tidegate_simd::Level;
 
 #[allow(unreachable_pub, reason = "named by a method of a public trait")]
 pub use dispatch::BackWork;
 pub(crate) use products::chunk_steps;
-pub(crate) use transposed::Transposed;
+pub(crate) use weights::TrainingWeights;
 
 use crate::batch::Batch;
 use crate::buffer::Buffer;
@@ -26,14 +29,16 @@ use crate::crew::Crew;
 use crate::cuts::Cuts;
 use crate::exchange::Exchange;
 use crate::kernel::outer::Panels;
-use crate::rnn::Shared;
+use crate::kernel::pack::Layouts;
 use crate::rows::{RowsIn, RowsOut};
 use crate::saved::{Saved, SavedScan};
+use crate::stack::Stack;
 use crate::workspace::Task;
-use crate::{Element, memory};
+use crate::{Config, Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
 use scan::BackCarry;
-use transposed::Deltas;
+use transposed::{Deltas, Transposed};
+use weights::{BackWeights, Wanted};
 
 /// A backward call with everything checked, in terms of rows. All gradients are added to what is there.
 pub(crate) struct BackJob<'a, E> {
@@ -55,9 +60,7 @@ pub(crate) struct BackJob<'a, E> {
 /// What the way back works in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BackMemory<E> {
-    /// By the gates' sums of the steps of a pass, one per direction.
-    deltas: [Buffer<E>; 2],
-    /// By the results of projections, likewise.
+    /// By the results of projections of the steps of a pass, one per direction.
     projected: [Buffer<E>; 2],
     /// By the outputs of two layers by turns: `[rows of all steps, D*P]`.
     between: [Buffer<E>; 2],
@@ -87,37 +90,72 @@ struct BackTask<E> {
 /// Small ones are still in the level-2 cache then, which took 0.83 of the time of products of all deltas at
 /// once (LSTM of 256 units, 2,400 rows, Zen 5). The gradients of larger weights do not stay in it, and every pass reads
 /// and writes them: with twice as many bytes as the weights rather than half as many, the products took 0.87 to
-/// 0.93 of the time (512 units, 400 and 1,600 rows, Zen 4). More than the last figure had no effect.
-const fn pass_bytes(of_weights: usize) -> usize {
+/// 0.93 of the time (512 units, 400 and 1,600 rows, Zen 4). With 16 MB instead of [`MOST_BYTES`] a training step took 1.04 of the
+/// time (1024 units, 1,600 rows) and 0.97 (GRU of 1536 units, 400 rows, Ice Lake).
+fn pass_bytes(of_weights: usize) -> usize {
     const MB: usize = 1 << 20;
-    match of_weights {
-        ..=MB => MB / 2,
-        bytes if bytes <= 8 * MB => 2 * bytes,
-        _ => 16 * MB,
+    if of_weights <= MB { MB / 2 } else { MOST_BYTES.min(2 * of_weights) }
+}
+
+/// Most bytes of deltas of a pass.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Runs a checked call of a layer with these `parameters`, in the order of [`Config::parameters`].
+pub(crate) fn run_back<E: Element>(
+    config: &Config,
+    level: Level,
+    parameters: &[&[E]],
+    job: BackJob<'_, E>,
+    weights: &mut TrainingWeights<E>,
+    memory: &mut BackMemory<E>,
+) {
+    if job.batch.rows() == 0 {
+        return; // however many steps
+    }
+    let wanted = Wanted {
+        directions: config.num_directions(),
+        lowest: job.lowest_layer(config),
+        input: job.d_input.is_some(),
+        again: job.saved.every > 0,
+    };
+    // SAFETY: the parameters are borrowed until this returns, and what was made of them ends before.
+    let mut back = unsafe { weights.back(config, level, parameters, wanted) };
+    back.run(job, memory);
+    weights.keep_back(back, wanted);
+}
+
+impl<E: Element> BackJob<'_, E> {
+    /// The lowest layer of which something is wanted, or that something wanted depends on.
+    fn lowest_layer(&self, config: &Config) -> usize {
+        if self.d_input.is_some() || self.d_states.iter().any(Option::is_some) {
+            return 0;
+        }
+        let each = config.direction_parameters(0).len() * config.num_directions();
+        let wanted = self.parameters.iter().position(Option::is_some);
+        wanted.map_or(config.num_layers, |first| first / each)
     }
 }
 
-impl<E: Element> Shared<E> {
-    /// Runs a checked call.
-    pub(crate) fn run_back(&self, job: BackJob<'_, E>, memory: &mut BackMemory<E>) {
-        let (config, batch) = (&self.config, job.batch);
+impl<E: Element> BackWeights<E> {
+    /// Goes back through all layers.
+    fn run(&mut self, job: BackJob<'_, E>, memory: &mut BackMemory<E>) {
+        let Self { stack, transposed, deltas } = self;
+        let mut deltas = deltas.each_mut().map(Layouts::memory);
+        let (config, batch) = (&stack.config, job.batch);
         let total = batch.rows_before(batch.steps());
         let width = config.num_directions() * config.output_size();
-        if batch.rows() == 0 {
-            return; // however many steps
-        }
-        let BackMemory { deltas, projected, between, again, tasks, exchange, .. } = memory;
+        let BackMemory { projected, between, again, tasks, exchange, .. } = memory;
+        let mut projected = projected.each_mut();
         let between = between.each_mut().map(|buffer| {
             buffer.reserve(if config.num_layers > 1 { total * width } else { 0 });
             RowsOut::packed(buffer, &batch, if config.num_layers > 1 { width } else { 0 })
         });
         // Once: the number of threads may be set to another in the middle, and every part carries its state along.
-        let crew = Crew::of_call(self.work(total).saturating_mul(2));
-        let parts = crew.worth(batch.rows(), self.work(total) / config.num_layers);
-        let members = self.members_back(&batch, parts, crew);
-        let form = Deltas::of::<E>(config);
-        let call = BackCall { shared: self, form, job, crew, parts, members, between };
-        let lowest = call.lowest_layer();
+        let crew = Crew::of_call(stack.work(total).saturating_mul(2));
+        let parts = crew.worth(batch.rows(), stack.work(total) / config.num_layers);
+        let members = stack.members_back(&batch, parts, crew);
+        let (form, lowest) = (Deltas::of::<E>(config), job.lowest_layer(config));
+        let call = BackCall { stack, transposed, form, job, crew, parts, members, between };
         for layer in (lowest..config.num_layers).rev() {
             let d_input = match layer {
                 0 => call.job.d_input,
@@ -135,8 +173,8 @@ impl<E: Element> Shared<E> {
                 let pass = Pass {
                     layer,
                     steps: steps.map(Range::clone),
-                    deltas: call.rows(deltas, steps, call.form.stride),
-                    projected: call.rows(projected, steps, config.proj_size),
+                    deltas: call.rows(&mut deltas, steps, call.form.stride),
+                    projected: call.rows(&mut projected, steps, config.proj_size),
                     is_first: pass == 0,
                     is_last: pass + 1 == spans.len(),
                 };
@@ -160,7 +198,8 @@ impl<E: Element> Shared<E> {
 
 /// What all threads of a call share.
 struct BackCall<'a, E> {
-    shared: &'a Shared<E>,
+    stack: &'a Stack<E>,
+    transposed: &'a [Transposed<E>],
     form: Deltas,
     job: BackJob<'a, E>,
     crew: Crew,
@@ -182,17 +221,6 @@ struct Pass<'a, E> {
 }
 
 impl<'a, E: Element> BackCall<'a, E> {
-    /// The lowest layer of which something is wanted, or that something wanted depends on.
-    fn lowest_layer(&self) -> usize {
-        let config = &self.shared.config;
-        if self.job.d_input.is_some() || self.job.d_states.iter().any(Option::is_some) {
-            return 0;
-        }
-        let each = config.direction_parameters(0).len() * config.num_directions();
-        let wanted = self.job.parameters.iter().position(Option::is_some);
-        wanted.map_or(config.num_layers, |first| first / each)
-    }
-
     /// The steps of a pass in the order in which forward computed them.
     fn positions(&self, pass: &Pass<'_, E>, direction: usize) -> Range<usize> {
         let (steps, all) = (&pass.steps[direction], self.job.batch.steps());
@@ -206,7 +234,7 @@ impl<'a, E: Element> BackCall<'a, E> {
         again: Option<&'b [SavedScan<E>; 2]>,
         direction: usize,
     ) -> (&'b SavedScan<E>, usize) {
-        let index = pass.layer * self.shared.config.num_directions() + direction;
+        let index = pass.layer * self.stack.config.num_directions() + direction;
         match again {
             Some(again) => {
                 (&again[direction], self.job.batch.rows_before(pass.steps[direction].start))
@@ -223,7 +251,7 @@ impl<'a, E: Element> BackCall<'a, E> {
 
     /// What entered `layer`.
     fn input(&self, layer: usize) -> RowsIn<'_, E> {
-        let (config, batch) = (&self.shared.config, &self.job.batch);
+        let (config, batch) = (&self.stack.config, &self.job.batch);
         let width = config.num_directions() * config.output_size();
         match layer.checked_sub(1) {
             None => self.job.input,
@@ -236,20 +264,14 @@ impl<'a, E: Element> BackCall<'a, E> {
 
     /// The gradients of the parameters of the `index`-th layer and direction.
     fn parameters(&self, index: usize) -> &[Option<RowsOut<'a, E>>] {
-        let each = self.shared.config.direction_parameters(0).len();
+        let each = self.stack.config.direction_parameters(0).len();
         self.job.parameters.get(index * each..(index + 1) * each).unwrap_or_default()
-    }
-
-    /// The parameters of the `index`-th layer and direction.
-    fn weights(&self, index: usize) -> &'a [crate::Tensor<E>] {
-        let each = self.shared.config.direction_parameters(0).len();
-        &self.shared.parameters[index * each..(index + 1) * each]
     }
 
     /// Rows of `width` elements in `buffers`, of `steps` of each direction.
     fn rows<'b>(
         &'b self,
-        [first, second]: &'b mut [Buffer<E>; 2],
+        [first, second]: &'b mut [&mut Buffer<E>; 2],
         steps: [&Range<usize>; 2],
         width: usize,
     ) -> [RowsOut<'b, E>; 2] {
@@ -259,7 +281,7 @@ impl<'a, E: Element> BackCall<'a, E> {
             buffer.reserve(count * width);
             RowsOut::packed_from(buffer, batch, steps.clone(), width)
         };
-        let second_width = if self.shared.config.bidirectional { width } else { 0 };
+        let second_width = if self.stack.config.bidirectional { width } else { 0 };
         [rows(first, steps[0], width), rows(second, steps[1], second_width)]
     }
 
@@ -267,7 +289,7 @@ impl<'a, E: Element> BackCall<'a, E> {
     fn spans(&self) -> Vec<Range<usize>> {
         let (batch, chunk) = (&self.job.batch, chunk_steps(&self.job.batch));
         let bytes = chunk * batch.rows().max(1) * self.form.stride * size_of::<E>();
-        let of_weights = self.shared.directions[0].w_hh.len() * size_of::<E>();
+        let of_weights = self.stack.directions[0].w_hh.len() * size_of::<E>();
         let whole_chunks = || chunk * (pass_bytes(of_weights) / bytes).max(1);
         let span = self.job.saved.span(batch).unwrap_or_else(whole_chunks);
         let steps = batch.steps();
@@ -286,12 +308,12 @@ impl<'a, E: Element> BackCall<'a, E> {
         d_input: Option<RowsOut<'a, E>>,
         tasks: &mut Vec<BackTask<E>>,
     ) {
-        let (config, batch) = (&self.shared.config, &self.job.batch);
+        let (config, batch) = (&self.stack.config, &self.job.batch);
         let rows = pass
             .steps
             .each_ref()
             .map(|steps| batch.rows_before(steps.start)..batch.rows_before(steps.end));
-        let work = 2 * self.shared.work(rows[0].len().max(rows[1].len())) / config.num_layers;
+        let work = 2 * self.stack.work(rows[0].len().max(rows[1].len())) / config.num_layers;
         let parts = self.crew.worth(config.hidden_size.max(2), work);
         memory::lengthen(tasks, parts);
         self.crew.for_each(&mut tasks[..parts], |k, task| {
@@ -318,10 +340,10 @@ impl<'a, E: Element> BackCall<'a, E> {
         panels: &mut Vec<Panels<E>>,
     ) {
         let layer = pass.layer;
-        let (config, level) = (&self.shared.config, self.shared.level);
+        let (config, level) = (&self.stack.config, self.stack.level);
         let (batch, form) = (self.job.batch, &self.form);
         let index = layer * config.num_directions() + direction;
-        let packed = &self.shared.directions[index];
+        let packed = &self.stack.directions[index];
         let (saved, base) = self.saved(pass, again, direction);
         let [w_ih, w_hh, rest @ ..] = self.parameters(index) else { return };
         let [b_ih, b_hh] = if config.bias { [rest[0], rest[1]] } else { [None, None] };
@@ -369,10 +391,9 @@ impl<'a, E: Element> BackCall<'a, E> {
         d_input: RowsOut<'a, E>,
         scratch: &mut Buffer<E>,
     ) {
-        let Shared { config, level, directions, .. } = self.shared;
+        let Stack { config, level, .. } = self.stack;
         let index = pass.layer * config.num_directions() + direction;
-        let weights = self.weights(index);
-        let w_ih = directions[index].transposed.w_ih(weights, &self.form, E::lanes(*level));
+        let Some(w_ih) = &self.transposed[index].w_ih else { return };
         let (batch, stride) = (self.job.batch, self.form.stride);
         E::go_back(BackWork::Input(InputGradient {
             level: *level,
@@ -387,7 +408,7 @@ impl<'a, E: Element> BackCall<'a, E> {
 
     /// Multiplies the derivatives by the output of `layer` by its dropout mask.
     fn apply_mask(&self, layer: usize, d_output: &RowsOut<'a, E>) {
-        let config = &self.shared.config;
+        let config = &self.stack.config;
         let (batch, width) = (&self.job.batch, config.num_directions() * config.output_size());
         let total = batch.rows_before(batch.steps());
         let masks = &self.job.saved.masks[layer * total * width..];

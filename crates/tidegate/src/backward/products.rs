@@ -5,12 +5,11 @@ use core::ops::Range;
 
 use tidegate_simd::Level;
 
-use super::transposed::Deltas;
+use super::transposed::{Deltas, Matrix};
 use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::Window;
 use crate::kernel::outer::{ColumnSums, Outer, Panels};
-use crate::kernel::pack::Packed;
 use crate::kernel::sums::Sums;
 use crate::rows::{RowsIn, RowsOut};
 use crate::{Element, memory};
@@ -160,8 +159,8 @@ pub(crate) struct InputGradient<'a, E> {
     pub(crate) level: Level,
     pub(crate) deltas: Rows<'a, E>,
     pub(crate) form: Deltas,
-    /// `W_ih^T`, and the zeros that its products start from.
-    pub(crate) w_ih: &'a (Packed<E>, Buffer<E>),
+    /// `W_ih^T`.
+    pub(crate) w_ih: &'a Matrix<E>,
     /// The rows to compute, counted over all steps.
     pub(crate) rows: Range<usize>,
     pub(crate) d_input: RowsOut<'a, E>,
@@ -171,7 +170,8 @@ pub(crate) struct InputGradient<'a, E> {
 impl<E: Element> InputGradient<'_, E> {
     /// Adds the gradient.
     pub(crate) fn run(self) {
-        let Self { level, deltas, form, w_ih: (w, zeros), rows, d_input, scratch } = self;
+        let Self { level, deltas, form, w_ih: Matrix { packed: w, zeros }, rows, .. } = self;
+        let (d_input, scratch) = (self.d_input, self.scratch);
         let (batch, width) = (deltas.batch, w.width());
         scratch.reserve(INPUT_ROWS.min(rows.len()) * width);
         let mut t = 0;

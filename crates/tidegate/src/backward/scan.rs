@@ -7,13 +7,12 @@ use core::ops::Range;
 use tidegate_simd::{Kernel, Level, Simd};
 
 use super::dispatch::BackWork;
-use super::transposed::Deltas;
+use super::transposed::{Deltas, Matrix};
 use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::{Cell, List, Visitor, visit};
 use crate::cuts::Cuts;
 use crate::exchange::Member;
-use crate::kernel::pack::Packed;
 use crate::kernel::step_back::StepBack;
 use crate::kernel::sums::Sums;
 use crate::rows::{RowsIn, RowsOut};
@@ -25,10 +24,10 @@ use crate::{Element, Mode};
 #[derive(Copy, Clone)]
 pub(crate) struct BackScan<'a, E> {
     pub(crate) direction: &'a Direction<E>,
-    /// `W_hh^T`, and the zeros that its products start from.
-    pub(crate) w_hh: &'a (Packed<E>, Buffer<E>),
+    /// `W_hh^T`.
+    pub(crate) w_hh: &'a Matrix<E>,
     /// `W_hr^T`, if there is a projection.
-    pub(crate) w_hr: Option<&'a (Packed<E>, Buffer<E>)>,
+    pub(crate) w_hr: Option<&'a Matrix<E>>,
     /// How rows of derivatives are made up.
     pub(crate) form: Deltas,
     /// Which sequences are alive when.
@@ -260,7 +259,9 @@ impl<E: Element> BackScan<'_, E> {
         let (direction, alone) = (self.direction, all.len() == 1);
         let (stride, units) = (direction.h_stride(), direction.units());
         self.add_up(t, all.start, rows, carry);
-        if let (Some((w_hr, zeros)), Some(d_projected)) = (self.w_hr, &self.d_projected) {
+        if let (Some(Matrix { packed: w_hr, zeros }), Some(d_projected)) =
+            (self.w_hr, &self.d_projected)
+        {
             for b in 0..rows {
                 // SAFETY: the rows are this scan's; the caller of `run` vouches for them.
                 unsafe { d_projected.write(t, all.start + b, &carry.total[b * stride..]) }
@@ -294,7 +295,7 @@ impl<E: Element> BackScan<'_, E> {
         }
         // SAFETY: all units of these rows have been computed, and nobody writes them again.
         let deltas = unsafe { core::slice::from_raw_parts(deltas, rows * self.form.stride) };
-        let (w_hh, zeros) = self.w_hh;
+        let Matrix { packed: w_hh, zeros } = self.w_hh;
         let x = &deltas[self.form.recurrent.first * self.form.units..];
         // Those of `W_hh^T` are of the units of `h`: without projection those of the gates.
         let blocks = if self.w_hr.is_some() { 0..w_hh.blocks } else { part.blocks.clone() };

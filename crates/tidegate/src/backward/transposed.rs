@@ -1,12 +1,11 @@
 //! The weights as the way back reads them.
 
-use std::sync::OnceLock;
+use tidegate_simd::Level;
 
 use crate::buffer::Buffer;
 use crate::cell::{Window, windows};
-use crate::kernel::pack::Packed;
-use crate::weights::Repack;
-use crate::{Config, Element, Tensor};
+use crate::kernel::pack::{Layouts, Packed, Shape, Work};
+use crate::{Config, Element};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -35,78 +34,71 @@ impl Deltas {
 }
 
 /// A packed matrix, with the zeros that its products start from.
-pub(crate) type Matrix<E> = (Packed<E>, Buffer<E>);
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix<E> {
+    pub(crate) packed: Packed<E>,
+    pub(crate) zeros: Buffer<E>,
+}
 
-/// The transposed weights of one layer and direction, each made when first wanted.
+/// The transposed weights of one layer and direction, where the way back needs them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transposed<E> {
-    w_ih: OnceLock<Matrix<E>>,
-    w_hh: OnceLock<Matrix<E>>,
-    w_hr: OnceLock<Matrix<E>>,
-}
-
-impl<E: Element> Transposed<E> {
-    /// `W_ih^T`, of a layer's `parameters`.
-    pub(crate) fn w_ih(&self, parameters: &[Tensor<E>], form: &Deltas, lanes: usize) -> &Matrix<E> {
-        self.w_ih.get_or_init(|| Source::w_ih(parameters, form).pack(lanes))
-    }
-
+    /// `W_ih^T`.
+    pub(super) w_ih: Option<Matrix<E>>,
     /// `W_hh^T`.
-    pub(crate) fn w_hh(&self, parameters: &[Tensor<E>], form: &Deltas, lanes: usize) -> &Matrix<E> {
-        self.w_hh.get_or_init(|| Source::w_hh(parameters, form).pack(lanes))
-    }
-
-    /// `W_hr^T`; there must be a projection.
-    pub(crate) fn w_hr(&self, parameters: &[Tensor<E>], lanes: usize) -> &Matrix<E> {
-        self.w_hr.get_or_init(|| Source::w_hr(parameters).pack(lanes))
-    }
-
-    /// What is to be done to pack other parameters of the same shapes, of those that are there.
-    pub(crate) fn set<'a>(
-        &'a mut self,
-        config: &Config,
-        parameters: &'a [Tensor<E>],
-    ) -> impl Iterator<Item = Repack<'a>> + use<'a, E> {
-        let form = Deltas::of::<E>(config);
-        let w_ih = self.w_ih.get_mut().map(|to| (to, Source::w_ih(parameters, &form)));
-        let w_hh = self.w_hh.get_mut().map(|to| (to, Source::w_hh(parameters, &form)));
-        let w_hr = self.w_hr.get_mut().map(|to| (to, Source::w_hr(parameters)));
-        let there = [w_ih, w_hh, w_hr].into_iter().flatten();
-        there.map(|((packed, _), from)| Box::new(move || from.write(packed)) as Repack<'a>)
-    }
+    pub(super) w_hh: Option<Matrix<E>>,
+    /// `W_hr^T`, of a projection.
+    pub(super) w_hr: Option<Matrix<E>>,
 }
 
-/// A matrix to be transposed: `weight: [gates * units, K]`, its inputs the `units` of each of `gates`.
-struct Source<'a, E> {
-    weight: &'a Tensor<E>,
+/// A matrix to be transposed: `weight: [gates * units, outputs]`, its inputs the `units` of each of `gates`.
+#[derive(Debug)]
+pub(super) struct Source<'a, E> {
+    weight: &'a [E],
     gates: &'static [usize],
     units: usize,
+    outputs: usize,
 }
 
 impl<'a, E: Element> Source<'a, E> {
-    fn w_ih(parameters: &'a [Tensor<E>], form: &Deltas) -> Self {
-        Self { weight: &parameters[0], gates: form.input.gates, units: form.units }
+    /// `W_ih`, of one layer's and direction's `parameters`.
+    pub(super) fn w_ih(parameters: &[&'a [E]], config: &Config) -> Self {
+        Self::of_gates(parameters[0], config, |form| form.input)
     }
 
-    fn w_hh(parameters: &'a [Tensor<E>], form: &Deltas) -> Self {
-        Self { weight: &parameters[1], gates: form.recurrent.gates, units: form.units }
+    /// `W_hh`.
+    pub(super) fn w_hh(parameters: &[&'a [E]], config: &Config) -> Self {
+        Self::of_gates(parameters[1], config, |form| form.recurrent)
     }
 
-    fn w_hr(parameters: &'a [Tensor<E>]) -> Self {
-        let weight = &parameters[parameters.len() - 1];
-        Self { weight, gates: &[0], units: weight.shape()[0] }
+    fn of_gates(weight: &'a [E], config: &Config, window: impl Fn(Deltas) -> Window) -> Self {
+        let rows = config.mode.gates() * config.hidden_size;
+        let gates = window(Deltas::of::<E>(config)).gates;
+        Self { weight, gates, units: config.hidden_size, outputs: weight.len() / rows }
     }
 
-    fn pack(&self, lanes: usize) -> Matrix<E> {
-        let (outputs, inputs) = (self.weight.shape()[1], self.gates.len() * self.units);
-        let mut packed = Packed::zeros(outputs, inputs, lanes);
-        self.write(&mut packed);
+    /// `W_hr`; there must be a projection.
+    pub(super) fn w_hr(parameters: &[&'a [E]], config: &Config) -> Self {
+        let weight = parameters[parameters.len() - 1];
+        Self { weight, gates: &[0], units: config.proj_size, outputs: config.hidden_size }
+    }
+
+    /// Its transpose, yet to be packed in `memory`.
+    pub(super) fn within(&self, memory: Layouts<E>, level: Level) -> Matrix<E> {
+        let (units, inputs) = (self.outputs, self.gates.len() * self.units);
+        let shape = Shape { gates: 1, units, inputs, lanes: [E::lanes(level); 2] };
+        let packed = Packed::within(memory, shape);
         let zeros = Buffer::zeros(packed.width());
-        (packed, zeros)
+        Matrix { packed, zeros }
     }
 
-    fn write(&self, packed: &mut Packed<E>) {
-        let row_of = |k: usize| self.gates[k / self.units] * self.units + k % self.units;
-        packed.set_transposed(self.weight.data(), self.weight.shape()[1], row_of);
+    /// Adds to `works` what is to be done to pack it in `to`.
+    pub(super) fn pack<'b>(&self, to: &'b mut Matrix<E>, works: &mut Vec<Work<'b>>)
+    where
+        'a: 'b,
+    {
+        let Self { weight, gates, units, .. } = *self;
+        let row_of = move |k: usize| gates[k / units] * units + k % units;
+        to.packed.pack_transposed(weight, row_of, works);
     }
 }

@@ -5,8 +5,10 @@ use core::ops::Range;
 use tidegate_simd::{Bf16, Element};
 
 use super::chains::Division;
-use super::stored::{BlockForm, Full, Given, Half, Layouts, Stored, Weights};
+pub(crate) use super::stored::Layouts;
+use super::stored::{BlockForm, Full, Given, Half, Part, Stored, Weights};
 use crate::buffer::Buffer;
+use crate::memory;
 
 /// A weight matrix laid out in the order in which the product reads it.
 ///
@@ -40,47 +42,51 @@ pub(crate) struct Packed<E> {
 }
 
 impl<E: Element> Packed<E> {
-    /// Packs `weight: [G * units, K]`, PyTorch's layout, for vectors and half vectors of so many lanes; as bf16 if
-    /// `half`.
-    pub(crate) fn new(
-        weight: &[E],
-        gates: usize,
-        units: usize,
-        lanes: [usize; 2],
-        half: bool,
-    ) -> Self {
-        // SAFETY: it holds them as they are for a moment only.
-        let mut packed = unsafe { Self::given(weight, gates, units, lanes) };
-        let len = packed.len();
-        packed.weights = match half {
-            false => Weights::Full(Layouts::new(Buffer::zeros(len))),
-            true => Weights::Half(Layouts::new(Buffer::zeros(len))),
-        };
-        packed.held = 0..packed.blocks;
-        packed.set(weight);
-        packed
-    }
-
-    /// `weight` as it is, of which every product packs what it reads ([`super::room`]).
+    /// `weight: [G * units, K]` as it is, of which every product packs what it reads ([`super::room`]).
     ///
     /// # Safety
     /// `weight` must stay, and nobody may write to it, as long as products read it.
-    pub(crate) unsafe fn given(
-        weight: &[E],
-        gates: usize,
-        units: usize,
-        [lanes, low_lanes]: [usize; 2],
-    ) -> Self {
-        let rows = gates * units;
-        let inputs = weight.len() / rows;
-        assert_eq!(weight.len(), rows * inputs, "a matrix of whole rows");
+    pub(crate) unsafe fn given(weight: &[E], shape: Shape) -> Self {
+        assert_eq!(weight.len(), shape.gates * shape.units * shape.inputs, "all weights");
+        Self { weights: Weights::Given(Given::new(weight)), ..Self::empty(shape) }
+    }
+
+    /// To be packed by [`pack`](Self::pack), or [`pack_transposed`](Self::pack_transposed), in the memory of `layouts`.
+    pub(crate) fn within(layouts: Layouts<E>, shape: Shape) -> Self {
+        let mut packed = Self::empty(shape);
+        let layouts = layouts.reshaped(packed.block_form(), packed.len());
+        packed.weights = Weights::Full(layouts);
+        packed.held = 0..packed.blocks;
+        packed
+    }
+
+    /// To be packed as bf16.
+    pub(crate) fn half(shape: Shape) -> Self {
+        let mut packed = Self::empty(shape);
+        let layouts = Layouts::default().reshaped(packed.block_form(), packed.len());
+        packed.weights = Weights::Half(layouts);
+        packed.held = 0..packed.blocks;
+        packed
+    }
+
+    /// Without weights.
+    pub(crate) fn empty(Shape { gates, units, inputs, lanes: [lanes, low_lanes] }: Shape) -> Self {
         let blocks = units.div_ceil(lanes);
         let division = Division::of(inputs);
         // Blocks of one gate are read several at a time, which are whole.
         let last_is_low = gates > 1 && units + low_lanes <= blocks * lanes;
         let last_lanes = if last_is_low { low_lanes } else { lanes };
-        let (weights, held) = (Weights::Given(Given::new(weight)), 0..0);
+        let (weights, held) = (Weights::Held(Buffer::default()), 0..0);
         Self { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes }
+    }
+
+    /// Its memory, for another matrix; the weights are gone.
+    pub(crate) fn take_memory(&mut self) -> Layouts<E> {
+        self.held = 0..0;
+        match core::mem::replace(&mut self.weights, Weights::Held(Buffer::default())) {
+            Weights::Full(layouts) => layouts,
+            _ => Layouts::default(),
+        }
     }
 
     /// Whether it is not packed.
@@ -95,49 +101,41 @@ impl<E: Element> Packed<E> {
         blocks.is_empty() || (self.held.start <= blocks.start && blocks.end <= self.held.end)
     }
 
-    /// Packs other weights of the same shape.
-    pub(crate) fn set(&mut self, weight: &[E]) {
-        let shape = [self.gates, weight.len() / (self.gates * self.inputs), self.lanes];
+    /// Adds to `works` what is to be done to pack `weight: [G * units, K]`, PyTorch's layout. Only inside of
+    /// [`memory::or_error`].
+    pub(crate) fn pack<'a>(&'a mut self, weight: &'a [E], works: &mut Vec<Work<'a>>) {
+        let shape = [self.gates, self.units, self.inputs, self.lanes];
         let form = self.block_form();
         match &mut self.weights {
-            Weights::Full(layouts) => layouts.set(form, |data| pack(weight, shape, data, |w| w)),
-            Weights::Half(layouts) => {
-                let bf16 = |w: E| Bf16::from_f32(w.to_f64() as f32);
-                layouts.set(form, |data| pack(weight, shape, data, bf16));
-            }
-            Weights::Given(_) | Weights::Held(_) => unreachable!("made by `new`"),
+            Weights::Full(layouts) => add(works, layouts.parts(form), move |first, items| {
+                pack(weight, shape, first, items, |w| w);
+            }),
+            Weights::Half(layouts) => add(works, layouts.parts(form), move |first, items| {
+                pack(weight, shape, first, items, |w: E| Bf16::from_f32(w.to_f64() as f32));
+            }),
+            Weights::Given(_) | Weights::Held(_) => unreachable!("no room to pack in"),
         }
     }
 
-    /// A matrix of zeros, for [`set_transposed`](Self::set_transposed).
-    pub(crate) fn zeros(outputs: usize, inputs: usize, lanes: usize) -> Self {
-        let blocks = outputs.div_ceil(lanes);
-        let weights = Weights::Full(Layouts::new(Buffer::zeros(blocks * inputs * lanes)));
-        let division = Division::of(inputs);
-        let (held, gates, units, last_lanes) = (0..blocks, 1, outputs, lanes);
-        Self { weights, held, blocks, inputs, division, gates, lanes, units, last_lanes }
-    }
-
-    /// Packs the transpose of `weight: [rows, outputs]`, of which row `row_of(k)` holds the weights of
-    /// input `k`.
-    pub(crate) fn set_transposed(
-        &mut self,
-        weight: &[E],
-        outputs: usize,
-        row_of: impl Fn(usize) -> usize,
+    /// The same for the transpose of `weight: [rows, units]`, of which row `row_of(k)` holds the weights of input `k`.
+    pub(crate) fn pack_transposed<'a>(
+        &'a mut self,
+        weight: &'a [E],
+        row_of: impl Fn(usize) -> usize + Copy + Send + 'a,
+        works: &mut Vec<Work<'a>>,
     ) {
-        let (inputs, lanes) = (self.inputs, self.lanes);
+        let (inputs, lanes, outputs) = (self.inputs, self.lanes, self.units);
         let form = self.block_form();
-        let Weights::Full(layouts) = &mut self.weights else { unreachable!("made by `zeros`") };
-        layouts.set(form, |data| {
-            for (block, data) in data.chunks_exact_mut(inputs * lanes).enumerate() {
-                let first = block * lanes;
+        let Weights::Full(layouts) = &mut self.weights else { unreachable!("no room to pack in") };
+        add(works, layouts.parts(form), move |first, items| {
+            for (block, items) in items.chunks_exact_mut(inputs * lanes).enumerate() {
+                let first = (first + block) * lanes;
                 let count = (outputs - first).min(lanes);
-                for (k, to) in data.chunks_exact_mut(lanes).enumerate() {
+                for (k, to) in items.chunks_exact_mut(lanes).enumerate() {
                     to[..count].copy_from_slice(&weight[row_of(k) * outputs + first..][..count]);
                 }
             }
-        });
+        })
     }
 
     /// Lays the elements out for products whose rows are one `alone`, or more.
@@ -219,6 +217,34 @@ impl<E: Element> Packed<E> {
     }
 }
 
+/// The shape of a weight `[gates * units, inputs]`, and of the vectors it is packed for.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) gates: usize,
+    pub(crate) units: usize,
+    pub(crate) inputs: usize,
+    /// Of a vector, and of half a vector.
+    pub(crate) lanes: [usize; 2],
+}
+
+/// A part of the work of packing.
+pub(crate) type Work<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// Adds to `works` that each of `parts` is written by `write`, from which block on.
+fn add<'a, T: Copy + Send + 'a>(
+    works: &mut Vec<Work<'a>>,
+    parts: impl ExactSizeIterator<Item = Part<'a, T>>,
+    write: impl Fn(usize, &mut [T]) + Copy + Send + 'a,
+) {
+    memory::reserve(works, parts.len());
+    works.extend(parts.map(|part| -> Work<'a> {
+        Box::new(move || {
+            write(part.first, part.items);
+            part.finish();
+        })
+    }));
+}
+
 /// Packs one value per gate and unit, `value(gate, unit)`, as `[blocks, G, lanes]`.
 pub(crate) fn pack_bias<E: Element>(
     [gates, units, lanes]: [usize; 3],
@@ -235,20 +261,20 @@ pub(crate) fn pack_bias<E: Element>(
     }
 }
 
-/// Writes `weight: [G * units, K]` to `data: [blocks, K, G, lanes]`, each element as `item` says; lanes past
-/// the last unit are left as they are.
+/// Writes blocks of `weight: [G * units, K]`, from block `first_block` on, to `data: [blocks, K, G, lanes]`, each element as `item`
+/// says; lanes past the last unit are left as they are.
 fn pack<E: Copy, T: Copy>(
     weight: &[E],
-    [gates, units, lanes]: [usize; 3],
+    [gates, units, inputs, lanes]: [usize; 4],
+    first_block: usize,
     data: &mut [T],
     item: impl Fn(E) -> T,
 ) {
-    let inputs = weight.len() / (gates * units);
     assert!(lanes <= TILE);
     let Some(&any) = weight.first() else { return };
     let mut tile = [[any; TILE]; TILE];
     for (block, data) in data.chunks_exact_mut(inputs * gates * lanes).enumerate() {
-        let unit = block * lanes;
+        let unit = (first_block + block) * lanes;
         let count = (units - unit).min(lanes);
         for gate in 0..gates {
             // The rows of a block's units.
@@ -280,12 +306,27 @@ const TILE: usize = 16;
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { gates: 2, units: 3, inputs: 2, lanes: [2, 2] };
+
+    /// `weight` packed in the memory of `layouts`.
+    fn within(layouts: Layouts<f32>, weight: &[f32], shape: Shape) -> Packed<f32> {
+        let (mut packed, mut works) = (Packed::within(layouts, shape), Vec::new());
+        packed.pack(weight, &mut works);
+        assert!(weight.len() < 200_000 || works.len() > 1);
+        works.into_iter().for_each(|work| work());
+        packed
+    }
+
+    fn packed(weight: &[f32], shape: Shape) -> Packed<f32> {
+        within(Layouts::default(), weight, shape)
+    }
+
     #[test]
     fn gates_of_a_unit_lie_in_one_block() {
         // Two gates, three units, two inputs: w[gate, unit, k] = 100 gate + 10 unit + k.
         let weight: Vec<f32> =
             [0, 1, 10, 11, 20, 21, 100, 101, 110, 111, 120, 121].map(|w| w as f32).to_vec();
-        let packed = Packed::new(&weight, 2, 3, [2, 2], false);
+        let packed = packed(&weight, SHAPE);
         assert_eq!((packed.blocks, packed.inputs, packed.width()), (2, 2, 8));
         let want = [
             [0, 10, 100, 110, 1, 11, 101, 111], // units 0 and 1: k = 0, then k = 1
@@ -301,7 +342,8 @@ mod tests {
         let weight =
             [0, 1].map(|gate| [0, 1, 2, 3, 4].map(|u| [0, 1].map(|k| 100 * gate + 10 * u + k)));
         let weight: Vec<f32> = weight.concat().concat().iter().map(|&w| w as f32).collect();
-        let mut packed = Packed::new(&weight, 2, 5, [4, 2], false);
+        let five = Shape { units: 5, lanes: [4, 2], ..SHAPE };
+        let of_five = packed(&weight, five);
         let first = [0, 10, 20, 30, 100, 110, 120, 130, 1, 11, 21, 31, 101, 111, 121, 131];
         let last = [40, 0, 140, 0, 41, 0, 141, 0];
         let want = |add: i32| -> Vec<f32> {
@@ -309,15 +351,57 @@ mod tests {
             let first = first.iter().map(|&w| (w + add) as f32);
             first.chain(last.iter().map(of_units)).chain([0.0; 8]).collect()
         };
-        assert_eq!(packed.for_rows::<Full>(true), want(0));
+        assert_eq!(of_five.for_rows::<Full>(true), want(0));
         // Whole vectors where as many rows read them, and where a unit more needs the other half.
         assert_eq!(
-            packed.for_rows::<Full>(false)[16..],
+            of_five.for_rows::<Full>(false)[16..],
             [40, 0, 0, 0, 140, 0, 0, 0, 41, 0, 0, 0, 141, 0, 0, 0].map(|w| w as f32)
         );
-        packed.set(&weight.iter().map(|w| w + 1000.0).collect::<Vec<_>>());
-        assert_eq!(packed.for_rows::<Full>(true), want(1000));
-        let seven = Packed::new(&[1.0; 2 * 7 * 2], 2, 7, [4, 2], false);
+        let seven = packed(&[1.0; 2 * 7 * 2], Shape { units: 7, ..five });
         assert_eq!(seven.for_rows::<Full>(true), seven.for_rows::<Full>(false));
+    }
+
+    /// In several parts, and with both orders there.
+    #[test]
+    fn what_was_packed_in_the_same_memory_before_leaves_no_trace() {
+        let weight = |shape: Shape, first: usize| -> Vec<f32> {
+            let count = shape.gates * shape.units * shape.inputs;
+            (first..first + count).map(|w| w as f32).collect()
+        };
+        let lanes = [16, 8];
+        let wide = Shape { gates: 4, units: 100, inputs: 701, lanes };
+        let narrow = Shape { gates: 3, units: 70, inputs: 300, lanes };
+        let transposed = Shape { gates: 1, units: 85, inputs: 400, lanes: [16, 16] };
+        let mut layouts = Layouts::default();
+        for (first, shape) in [wide, narrow, wide, transposed, narrow].into_iter().enumerate() {
+            let weight = weight(shape, first);
+            let (mut reused, fresh) = (within(layouts, &weight, shape), packed(&weight, shape));
+            for alone in [false, true] {
+                // Of parts of vectors there are as many, and fewer elements.
+                let lanes = fresh.lanes_of(fresh.blocks - 1, alone);
+                let there = fresh.len() - fresh.block_len() / fresh.lanes * (fresh.lanes - lanes);
+                let [reused, fresh] =
+                    [&reused, &fresh].map(|w| &w.for_rows::<Full>(alone)[..there]);
+                assert!(reused == fresh, "{shape:?}, alone: {alone}");
+            }
+            layouts = reused.take_memory();
+        }
+    }
+
+    #[test]
+    fn a_transposed_matrix_is_packed_as_one_that_was_transposed_before() {
+        let (rows, outputs) = (90, 53); // of which every other row counts
+        let weight: Vec<f32> = (0..rows * outputs).map(|w| w as f32).collect();
+        let shape = Shape { gates: 1, units: outputs, inputs: rows / 2, lanes: [16, 16] };
+        let mut got = Packed::within(Layouts::default(), shape);
+        let mut works = Vec::new();
+        got.pack_transposed(&weight, |k| 2 * k, &mut works);
+        works.into_iter().for_each(|work| work());
+        let before: Vec<f32> = (0..outputs)
+            .flat_map(|j| (0..rows / 2).map(move |k| (2 * k, j)))
+            .map(|(row, j)| weight[row * outputs + j])
+            .collect();
+        let want = packed(&before, shape);
+        assert_eq!(got.for_rows::<Full>(false), want.for_rows::<Full>(false));
     }
 }

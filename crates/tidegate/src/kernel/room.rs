@@ -134,6 +134,7 @@ impl<E: Element> Kernel<E> for PackBlock<'_, E> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pack::{Layouts, Shape};
     use super::super::stored::Full;
     use super::*;
 
@@ -142,9 +143,12 @@ mod tests {
         let lanes = [E::lanes(level), E::low_lanes(level)];
         let count = gates * units * inputs;
         let weight: Vec<E> = (1..=count).map(|w| E::from_f64(w as f64)).collect();
-        let packed = Packed::new(&weight, gates, units, lanes, false);
+        let shape = Shape { gates, units, inputs, lanes };
+        let (mut packed, mut works) = (Packed::within(Layouts::default(), shape), Vec::new());
+        packed.pack(&weight, &mut works);
+        works.into_iter().for_each(|work| work());
         // SAFETY: the weights stay.
-        let given = unsafe { Packed::given(&weight, gates, units, lanes) };
+        let given = unsafe { Packed::given(&weight, shape) };
         for (alone, backwards) in [(false, false), (false, true), (true, false), (true, true)] {
             let whole = packed.for_rows::<Full>(alone);
             let blocks = 0..given.blocks;

@@ -114,8 +114,31 @@ pub(crate) struct BlockForm {
     pub(super) last_lanes: usize,
 }
 
+impl BlockForm {
+    fn len(&self) -> usize {
+        self.inputs * self.gates * self.lanes
+    }
+
+    /// Writes the items of whole blocks in the order for a row alone to `copy`; whether the last of them is the `last` of
+    /// the matrix.
+    fn order<T: Copy>(self, items: &[T], copy: &mut [T], last: bool) {
+        let Self { inputs, gates, lanes, last_lanes } = self;
+        let (vectors, block) = (gates * lanes, self.len());
+        for at in (0..items.len()).step_by(block) {
+            let (from, to) = (&items[at..][..block], &mut copy[at..][..block]);
+            let kept = if last && at + block == items.len() { last_lanes } else { lanes };
+            for (to, k) in to.chunks_exact_mut(gates * kept).zip(Division::of(inputs).order()) {
+                let from = from[k * vectors..][..vectors].chunks_exact(lanes);
+                for (to, from) in to.chunks_exact_mut(kept).zip(from) {
+                    to.copy_from_slice(&from[..kept]);
+                }
+            }
+        }
+    }
+}
+
 /// The items of a packed matrix, `[blocks, K, G, lanes]`, in one order or two.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layouts<T> {
     items: Buffer<T>,
     /// The same with the inputs in the order of [`Division::order`] and a last block of vectors that may be shorter, made
@@ -123,18 +146,50 @@ pub(crate) struct Layouts<T> {
     for_one: OnceLock<Buffer<T>>,
 }
 
+/// Some blocks of a packed matrix, to be written.
+pub(super) struct Part<'a, T> {
+    /// The first of the blocks.
+    pub(super) first: usize,
+    pub(super) items: &'a mut [T],
+    for_one: Option<&'a mut [T]>,
+    /// Whether the last of them is the matrix's.
+    is_last: bool,
+    form: BlockForm,
+}
+
+/// Items of a part, about: packing them takes some 20 microseconds.
+const PART: usize = 1 << 16;
+
 impl<T: Copy + Zeroable> Layouts<T> {
-    pub(super) fn new(items: Buffer<T>) -> Self {
-        Self { items, for_one: OnceLock::new() }
+    /// Room for `len` items in blocks of `form`, in memory that may have held others. Lanes without a unit, of the last block,
+    /// are zero.
+    pub(super) fn reshaped(mut self, form: BlockForm, len: usize) -> Self {
+        let last = len.saturating_sub(form.len());
+        self.items.resize(len);
+        self.items[last..].fill(T::zeroed());
+        if let Some(copy) = self.for_one.get_mut() {
+            copy.resize(len);
+        }
+        self
     }
 
-    /// Lets `pack` write other items.
-    pub(super) fn set(&mut self, form: BlockForm, pack: impl FnOnce(&mut [T])) {
-        pack(&mut self.items);
-        if let Some(mut copy) = self.for_one.take() {
-            self.order(form, &mut copy);
-            _ = self.for_one.set(copy);
-        }
+    /// The memory of the items, for something else meanwhile.
+    pub(crate) fn memory(&mut self) -> &mut Buffer<T> {
+        &mut self.items
+    }
+
+    /// All blocks, in parts that can be written at the same time.
+    pub(super) fn parts(&mut self, form: BlockForm) -> impl ExactSizeIterator<Item = Part<'_, T>> {
+        let (block, len) = (form.len().max(1), self.items.len());
+        let blocks = (PART / block).max(1);
+        let mut copies = self.for_one.get_mut().map(|copy| copy.chunks_mut(blocks * block));
+        let items = self.items.chunks_mut(blocks * block).enumerate();
+        items.map(move |(k, items)| {
+            let for_one = copies.as_mut().and_then(Iterator::next);
+            let first = k * blocks;
+            let is_last = first * block + items.len() == len;
+            Part { first, items, for_one, is_last, form }
+        })
     }
 
     /// Number of items.
@@ -152,23 +207,16 @@ impl<T: Copy + Zeroable> Layouts<T> {
     #[cold]
     fn ordered(&self, form: BlockForm) -> Buffer<T> {
         let mut copy = Buffer::zeros(self.len());
-        self.order(form, &mut copy);
+        form.order(&self.items, &mut copy, true);
         copy
     }
+}
 
-    /// Writes the items in the order for a row alone to `copy`.
-    fn order(&self, BlockForm { inputs, gates, lanes, last_lanes }: BlockForm, copy: &mut [T]) {
-        let vectors = gates * lanes;
-        let block = inputs * vectors;
-        for at in (0..self.len()).step_by(block) {
-            let (from, to) = (&self.items[at..][..block], &mut copy[at..][..block]);
-            let kept = if at + block == self.len() { last_lanes } else { lanes };
-            for (to, k) in to.chunks_exact_mut(gates * kept).zip(Division::of(inputs).order()) {
-                let from = from[k * vectors..][..vectors].chunks_exact(lanes);
-                for (to, from) in to.chunks_exact_mut(kept).zip(from) {
-                    to.copy_from_slice(&from[..kept]);
-                }
-            }
+impl<T: Copy> Part<'_, T> {
+    /// Takes over what was written to the items.
+    pub(super) fn finish(self) {
+        if let Some(copy) = self.for_one {
+            self.form.order(self.items, copy, self.is_last);
         }
     }
 }

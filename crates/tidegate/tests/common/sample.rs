@@ -4,8 +4,8 @@ use core::cmp::Reverse;
 
 use super::{Number, view};
 use tidegate::{
-    Config, Error, Generator, Mode, Options, Output, OutputMut, Resets, RnnBase, Saved, State,
-    StateDict, Tensor, Upstream, Workspace,
+    Config, Error, Functional, Generator, GradientsMut, Level, Mode, Options, Output, OutputMut,
+    Resets, RnnBase, Saved, State, StateDict, Tensor, Upstream, Workspace,
 };
 use tidegate_reference as reference;
 use tidegate_testing::random::Random;
@@ -100,15 +100,19 @@ impl<E: Number> Sample<E> {
         }
     }
 
-    /// The call by `layer` with the parameters of its own.
+    /// The parameters' elements.
+    fn parameters(&self) -> Vec<&[E]> {
+        self.layer.parameters().iter().map(Tensor::data).collect()
+    }
+
+    /// The call with the parameters as the caller's.
     pub(crate) fn functional(
         &self,
-        layer: &RnnBase<E>,
+        level: Level,
         workspace: &mut Workspace<E>,
     ) -> Result<Output<E>, Error> {
-        let own = &self.layer;
-        let parameters: Vec<&[E]> = own.parameters().iter().map(Tensor::data).collect();
-        let mut got = layer.empty_output(&self.x)?;
+        let parameters = self.parameters();
+        let mut got = self.layer.empty_output(&self.x)?;
         let out = OutputMut {
             output: got.output.data_mut(),
             h_n: got.h_n.data_mut(),
@@ -116,7 +120,8 @@ impl<E: Number> Sample<E> {
         };
         let mut generator = Generator::manual_seed(self.seed);
         let options = self.options(&mut generator);
-        layer.functional_call_into(&parameters, &self.x, options, workspace, out)?;
+        let layer = Functional::new(*self.config(), &parameters)?.at_level(level);
+        layer.forward_into(&self.x, options, workspace, out)?;
         Ok(got)
     }
 
@@ -152,6 +157,52 @@ impl<E: Number> Sample<E> {
         list.extend(gradients.reset_c.map(|c| ("reset_c".to_string(), c)));
         let names = self.config().parameters().into_iter().map(|(name, _)| name);
         list.extend(names.zip(gradients.parameters));
+        (result, list)
+    }
+
+    /// The same with the parameters as the caller's, in `workspace`; without the gradient of the input unless it is `wanted`.
+    pub(crate) fn functional_run(
+        &self,
+        level: Level,
+        (workspace, saved): (&mut Workspace<E>, &mut Saved<E>),
+        wanted: bool,
+    ) -> (Output<E>, Vec<(String, Tensor<E>)>) {
+        let parameters = self.parameters();
+        let layer = Functional::new(*self.config(), &parameters).unwrap().at_level(level);
+        let mut result = self.layer.empty_output(&self.x).unwrap();
+        let out = OutputMut {
+            output: result.output.data_mut(),
+            h_n: result.h_n.data_mut(),
+            c_n: result.c_n.as_mut().map_or(&mut [], Tensor::data_mut),
+        };
+        let mut generator = Generator::manual_seed(self.seed);
+        let options = self.options(&mut generator);
+        layer.forward_train_into(&self.x, options, workspace, saved, out).unwrap();
+        let shape = |shape: &[usize]| {
+            let sevens = vec![E::from_f64(7.0); shape.iter().product()];
+            Tensor::new(shape, sevens).unwrap()
+        };
+        let like = |state: &Tensor<E>| shape(state.shape());
+        let (mut x, [mut h_0, mut reset_h]) = (like(&self.x), [like(&self.h_0), like(&self.h_0)]);
+        let [mut c_0, mut reset_c] = [(); 2].map(|()| self.c_0.as_ref().map(like));
+        let of = self.config().parameters();
+        let mut own: Vec<_> = of.iter().map(|(_, of)| shape(of)).collect();
+        let into = GradientsMut {
+            input: wanted.then(|| x.data_mut()),
+            h_0: Some(h_0.data_mut()),
+            c_0: c_0.as_mut().map(Tensor::data_mut),
+            reset_h: Some(reset_h.data_mut()),
+            reset_c: reset_c.as_mut().map(Tensor::data_mut),
+            parameters: own.iter_mut().map(|own| Some(own.data_mut())).collect(),
+            accumulate: false,
+        };
+        let upstream = self.upstream();
+        layer.backward_into(&self.x, upstream, saved, workspace, into).unwrap();
+        let mut list = Vec::from_iter(wanted.then(|| ("x".to_string(), x)));
+        list.extend([("h_0".to_string(), h_0), ("reset_h".to_string(), reset_h)]);
+        list.extend(c_0.map(|c| ("c_0".to_string(), c)));
+        list.extend(reset_c.map(|c| ("reset_c".to_string(), c)));
+        list.extend(of.into_iter().map(|(name, _)| name).zip(own));
         (result, list)
     }
 
