@@ -133,6 +133,9 @@ impl RnnBase {
         let tracked = |tensor: &Tensor| tensor.track_op();
         let trains = self.parameters.iter().any(tracked);
         let layer = packed.layer.clone();
+        if !trains {
+            layer.prepack().map_err(Error::wrap)?;
+        }
         let shapes = with_slice::<E, _>(&x, |data| {
             let view = tidegate::View::new(data, x.dims()).map_err(Error::wrap)?;
             let like = layer.empty_output(view).map_err(Error::wrap)?;

@@ -87,10 +87,12 @@ impl<E: Number> Call<E> {
         };
         let out = OutputMut { output: to_output, h_n, c_n };
         let done = self.loan.with(|Memory { workspace, saved }| match parameters {
-            Some(parameters) => self.parameters(parameters, |parameters| {
-                let layer = Functional::new(*self.layer.config(), parameters)?;
+            Some(parameters) if self.trains => {
+                let parameters = self.apart(parameters);
+                let layer = Functional::new(*self.layer.config(), &parameters)?;
                 layer.forward_train_into(x, options, workspace, saved, out)
-            }),
+            }
+            Some(_) => self.layer.forward_train_into(x, options, workspace, saved, out),
             None => self.layer.forward_into(x, options, workspace, out),
         });
         done.map_err(Error::wrap)?;
@@ -108,17 +110,11 @@ impl<E: Number> Call<E> {
         Ok(State { h: View::new(of_h, h).map_err(Error::wrap)?, c })
     }
 
-    /// Calls `f` with each of the parameters, which lie one after the other in `of_operation`, or are the layer's.
-    fn parameters<T>(&self, of_operation: &[E], f: impl FnOnce(&[&[E]]) -> T) -> T {
-        let mut rest = of_operation;
+    /// Each of the parameters that lie one after the other.
+    fn apart<'a>(&self, parameters: &'a [E]) -> Vec<&'a [E]> {
+        let mut rest = parameters;
         let own = self.layer.parameters().iter().map(tidegate::Tensor::data);
-        let parameters: Vec<&[E]> = own
-            .map(|own| match self.trains {
-                true => rest.split_off(..own.len()).unwrap_or_default(),
-                false => own,
-            })
-            .collect();
-        f(&parameters)
+        own.map(|own| rest.split_off(..own.len()).unwrap_or_default()).collect()
     }
 
     /// The derivatives by input, states and parameters, those that are wanted, from those by the results.
@@ -157,11 +153,13 @@ impl<E: Number> Call<E> {
             }
         }
         let x = View::new(x, x_dims).map_err(Error::wrap)?;
-        let done = self.loan.with(|Memory { workspace, saved }| {
-            self.parameters(parameters, |parameters| {
-                let layer = Functional::new(*self.layer.config(), parameters)?;
+        let done = self.loan.with(|Memory { workspace, saved }| match self.trains {
+            true => {
+                let parameters = self.apart(parameters);
+                let layer = Functional::new(*self.layer.config(), &parameters)?;
                 layer.backward_into(x, upstream, saved, workspace, into)
-            })
+            }
+            false => self.layer.backward_into(x, upstream, saved, workspace, into),
         });
         done.map_err(Error::wrap)?;
         Ok(gradients)

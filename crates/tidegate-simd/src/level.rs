@@ -1,5 +1,7 @@
 #![allow(unsafe_code, reason = "a routine may want promises of its caller")]
 
+use std::sync::OnceLock;
+
 use crate::{Element, Simd};
 
 /// A computation written once for all instruction sets.
@@ -106,12 +108,15 @@ impl Level {
     ///
     /// The environment variable `TIDEGATE_LEVEL` names another one (`avx512`, `avx2`, `neon`,
     /// `scalar`), for tests and comparisons; a name that is unknown or unsupported here is
-    /// ignored.
+    /// ignored. It is read once.
     pub fn best() -> Level {
-        let levels = Level::available();
-        std::env::var("TIDEGATE_LEVEL")
-            .ok()
-            .and_then(|name| levels.iter().copied().find(|level| level.name() == name))
-            .unwrap_or(levels[0])
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let levels = Level::available();
+            std::env::var("TIDEGATE_LEVEL")
+                .ok()
+                .and_then(|name| levels.iter().copied().find(|level| level.name() == name))
+                .unwrap_or(levels[0])
+        })
     }
 }

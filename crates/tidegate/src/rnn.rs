@@ -347,6 +347,11 @@ impl<E: Element> RnnBase<E> {
         Stream::new(Arc::clone(self.stack_or_error()?), batch)
     }
 
+    /// The parameters as inference reads them, if they are packed.
+    pub(crate) fn packed(&self) -> Option<&Stack<E>> {
+        self.shared.stack.get().map(|stack| &**stack)
+    }
+
     /// The parameters' elements.
     pub(crate) fn parameter_slices(&self) -> Result<Vec<&[E]>, Error> {
         memory::or_error(|| Ok(slices(&self.shared.parameters)))

@@ -153,6 +153,11 @@ impl<E: Element> RnnBase<E> {
         saved: &mut Saved<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
+        if let Some(stack) = self.packed() {
+            // As of a layer whose parameters are not trained.
+            let done = stack.forward_into(x.into(), options, workspace, Some(saved), out);
+            return whole(done, saved);
+        }
         let parameters = self.parameter_slices()?;
         self.functional(&parameters).forward_train_into(x, options, workspace, saved, out)
     }
@@ -199,6 +204,14 @@ impl<E: Element> RnnBase<E> {
     }
 }
 
+/// What a call that failed in the middle has kept is not taken for that of a whole one.
+fn whole<E>(done: Result<(), Error>, saved: &mut Saved<E>) -> Result<(), Error> {
+    if let Err(Error::OutOfMemory { .. }) = done {
+        saved.call = None;
+    }
+    done
+}
+
 impl<E: Element> Functional<'_, E> {
     /// As [`RnnBase::forward_train_into`].
     ///
@@ -220,10 +233,7 @@ impl<E: Element> Functional<'_, E> {
             workspace.training.keep(stack);
             done
         });
-        if let Err(Error::OutOfMemory { .. }) = done {
-            saved.call = None; // half of a call is none
-        }
-        done
+        whole(done, saved)
     }
 
     /// As [`RnnBase::backward_into`], of a [forward call](Self::forward_train_into) with these parameters.
