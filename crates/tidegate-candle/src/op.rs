@@ -10,7 +10,7 @@ use tidegate::{
     Upstream, View,
 };
 
-use crate::memory::{Loan, Memory};
+use crate::memory::Loan;
 
 /// Numbers that both libraries know.
 pub(crate) trait Number: Element + WithDType {}
@@ -86,7 +86,7 @@ impl<E: Number> Call<E> {
             ..Options::default()
         };
         let out = OutputMut { output: to_output, h_n, c_n };
-        let done = self.loan.with(|Memory { workspace, saved }| match parameters {
+        let done = self.loan.with(|workspace, saved| match parameters {
             Some(parameters) if self.trains => {
                 let parameters = self.apart(parameters);
                 let layer = Functional::new(*self.layer.config(), &parameters)?;
@@ -153,7 +153,7 @@ impl<E: Number> Call<E> {
             }
         }
         let x = View::new(x, x_dims).map_err(Error::wrap)?;
-        let done = self.loan.with(|Memory { workspace, saved }| match self.trains {
+        let done = self.loan.with(|workspace, saved| match self.trains {
             true => {
                 let parameters = self.apart(parameters);
                 let layer = Functional::new(*self.layer.config(), &parameters)?;

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW, VarBuilder, VarMap};
 use tidegate::{Saved, StateDict, Upstream};
-use tidegate_candle::{Config, Gru, Lstm, Mode, Options, Rnn, RnnBase, State, clip_grad_norm};
+use tidegate_candle::{
+    Config, Gru, Lstm, Mode, Options, Output, Rnn, RnnBase, State, clip_grad_norm,
+};
 use tidegate_testing::fixtures::{self, Kind};
 use tidegate_testing::random::Random;
 
@@ -60,12 +62,15 @@ fn results_and_gradients_have_the_bits_of_the_core() -> Result<()> {
         };
         let result = layer.forward_with(&x, options)?;
         // The loss is half the sum of the squares of all results, so they are their own derivatives.
-        let mut loss = result.output.sqr()?.sum_all()?;
-        loss = (loss + result.state.h.sqr()?.sum_all()?)?;
-        if let Some(c) = &result.state.c {
-            loss = (loss + c.sqr()?.sum_all()?)?;
-        }
-        let gradients = (loss * 0.5)?.backward()?;
+        let go_back = |result: &Output| {
+            let mut loss = result.output.sqr()?.sum_all()?;
+            loss = (loss + result.state.h.sqr()?.sum_all()?)?;
+            if let Some(c) = &result.state.c {
+                loss = (loss + c.sqr()?.sum_all()?)?;
+            }
+            (loss * 0.5)?.backward()
+        };
+        let gradients = go_back(&result)?;
 
         let data = map.data().lock().unwrap();
         let dict: StateDict<f32> =
@@ -102,6 +107,11 @@ fn results_and_gradients_have_the_bits_of_the_core() -> Result<()> {
         let fixed = data.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
         let fixed: HashMap<String, Tensor> = fixed.collect();
         let fixed = RnnBase::new(config, VarBuilder::from_tensors(fixed, DType::F32, &CPU))?;
+        // Of a layer that is not trained there are the gradients of what enters it.
+        let of_fixed = go_back(&fixed.forward_with(&x, options)?)?;
+        for tensor in [Some(&x), Some(&h), has_c.then_some(&c)].into_iter().flatten() {
+            assert_eq!(values(of_fixed.get(tensor).unwrap()), got(tensor), "{config}");
+        }
         let detached =
             State { h: h.as_detached_tensor(), c: has_c.then(|| c.as_detached_tensor()) };
         let options = Options { state: Some(&detached), train: false, ..options };

@@ -1,6 +1,6 @@
 //! Memory that is not there: each large allocation of reading a file fails in turn, and each time there is an error.
 //!
-//! What fails are allocations of at least [`LARGE`] bytes, here the file, its tensors and the layer. Lists of names are
+//! What fails are allocations of at least [`LARGE`] bytes, here the file, its tensors and the layer's parameters. Lists of names are
 //! made by libraries that offer no error; they are smaller than the file.
 
 #[allow(dead_code, reason = "each test uses a part")]
@@ -68,7 +68,7 @@ fn every_allocation_that_fails_is_an_error() {
         };
         let count = failing::each(name, LARGE, load, memory);
         println!("{name}: {count} allocations");
-        assert!(count >= 10, "{name}: {count}");
+        assert!(count >= 9, "{name}: {count}"); // the file, four tensors, and the layer's
         assert_eq!(load().unwrap().state_dict(), dict, "{name}");
     }
     // Compressed tensors, and a dictionary, which is not in the form in which it is written.

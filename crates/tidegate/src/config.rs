@@ -157,8 +157,7 @@ impl Config {
         for layer in 0..self.num_layers {
             for direction in 0..self.num_directions() {
                 for (name, shape) in self.direction_parameters(layer) {
-                    let reverse = if direction == 1 { "_reverse" } else { "" };
-                    parameters.push((format!("{name}_l{layer}{reverse}"), shape));
+                    parameters.push((parameter_name(name, layer, direction), shape));
                 }
             }
         }
@@ -211,6 +210,12 @@ impl fmt::Display for Config {
         }
         write!(f, ")")
     }
+}
+
+/// PyTorch's name of a parameter of one layer and direction.
+pub(crate) fn parameter_name(name: &str, layer: usize, direction: usize) -> String {
+    let reverse = if direction == 1 { "_reverse" } else { "" };
+    format!("{name}_l{layer}{reverse}")
 }
 
 #[cfg(test)]

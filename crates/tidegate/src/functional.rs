@@ -3,14 +3,16 @@
 
 use tidegate_simd::Level;
 
+use crate::config::parameter_name;
 use crate::stack::Stack;
 use crate::{Config, Element, Error, Options, OutputMut, View, Workspace, memory};
 
 /// A stack of layers whose parameters the caller has, and may change between calls: as PyTorch's `torch.func.functional_call`.
 ///
-/// It makes no copy of them. A layer ([`RnnBase`](crate::RnnBase)) packs its parameters once for all calls of inference; here every step packs what
-/// it reads, which is the quicker way for calls of few steps with parameters that may be others each time. In training there is no
-/// difference, as they are others each time. The results have the bits of a layer made with these parameters.
+/// It keeps no copy of them. A layer ([`RnnBase`](crate::RnnBase)) packs its parameters once for all calls of inference; here every
+/// step packs what it reads, which is the quicker way for calls of few steps with parameters that may be others each time. Training
+/// packs them in the [`Workspace`] for each call, as it does for a layer whose parameters change. The results have the bits of a
+/// layer made with these parameters.
 ///
 /// ```
 /// use tidegate::{Config, Functional, Mode, Options, OutputMut, RnnBase, View, Workspace};
@@ -43,11 +45,11 @@ impl<'p, E: Element> Functional<'p, E> {
         config.validate()?;
         let mut k = 0;
         for layer in 0..config.num_layers {
-            for _direction in 0..config.num_directions() {
-                for (_, shape) in config.direction_parameters(layer) {
+            for direction in 0..config.num_directions() {
+                for (name, shape) in config.direction_parameters(layer) {
                     let got = parameters.get(k).map(|given| given.len());
                     if got != Some(shape.iter().product()) {
-                        return Err(misfit(&config, k, got));
+                        return Err(misfit(parameter_name(name, layer, direction), shape, got));
                     }
                     k += 1;
                 }
@@ -85,10 +87,9 @@ impl<'p, E: Element> Functional<'p, E> {
     }
 }
 
-/// What is wrong with parameter `k`, of which there are `got` elements, if it is there.
+/// What is wrong with a parameter, of which there are `got` elements, if it is there.
 #[cold]
-fn misfit(config: &Config, k: usize, got: Option<usize>) -> Error {
-    let (name, expected) = config.parameters().swap_remove(k);
+fn misfit(name: String, expected: Vec<usize>, got: Option<usize>) -> Error {
     match got {
         None => Error::MissingParameter { name },
         Some(got) => Error::ParameterShape { name, expected, got: vec![got] },

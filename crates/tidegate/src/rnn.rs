@@ -105,9 +105,6 @@ impl RnnBase<f32> {
     /// The results have the bits of a layer whose weights were rounded and kept as f32, which is also
     /// what [`state_dict`](Self::state_dict) returns. How far they are from the unrounded layer's
     /// depends on the weights: each is off by up to 2^-9 of itself.
-    ///
-    /// # Panics
-    /// If there is no memory for them.
     #[must_use]
     pub fn with_bf16_weights(&self) -> Self {
         let Shared { config, level, ref parameters, .. } = *self.shared;
@@ -192,7 +189,7 @@ impl<E: Element> RnnBase<E> {
     /// ```
     ///
     /// # Panics
-    /// If a parameter is replaced by one of another shape.
+    /// If a parameter is replaced by one of another shape; the layer cannot be used then.
     pub fn update_parameters(&mut self, update: impl FnOnce(&mut [Tensor<E>])) {
         let Shared { config, level, half, .. } = *self.shared;
         let check = |parameters: &[Tensor<E>]| {
@@ -231,9 +228,6 @@ impl<E: Element> RnnBase<E> {
     }
 
     /// The same layer computed with the instructions of `level`; the results have the same bits.
-    ///
-    /// # Panics
-    /// If there is no memory for its weights.
     #[must_use]
     pub fn at_level(&self, level: Level) -> Self {
         let Shared { config, half, ref parameters, .. } = *self.shared;

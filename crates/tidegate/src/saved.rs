@@ -33,8 +33,8 @@ use crate::{Config, Element, Error, memory};
 /// Between layers it holds their outputs (`D * P`) and, with dropout, its masks (as many). The input is not
 /// copied: it is passed to `backward` again.
 ///
-/// The [`Workspace`](crate::Workspace) has what calls need beside. Of the weights, as large as the parameters: forward's and then, in
-/// the same memory, those of the way back; with checkpoints both. Of the way back the deltas of some rows at a time (4 H a row; of an
+/// The [`Workspace`](crate::Workspace) has what calls need beside. Of the weights, as large as the parameters (once a call
+/// had a single row, twice): forward's and then, in the same memory, those of the way back; with checkpoints both. Of the way back the deltas of some rows at a time (4 H a row; of an
 /// RNN H; 0.5 to 8 MB), which lie where `W_ih` was if the gradient of the input is not wanted; the derivatives by two layers' outputs;
 /// and with checkpoints the rows of `k` steps of one layer.
 #[derive(Clone, Debug, Default)]

@@ -23,7 +23,7 @@ impl<E: Element> Scan<'_, E> {
     pub(crate) fn row_alone(&self) -> Option<Places<E>> {
         let Batch::Equal { .. } = self.batch else { return None };
         let whole = self.blocks == (0..self.direction.w_hh.blocks) && self.direction.w_hr.is_none();
-        let packed = !self.direction.w_hh.is_given();
+        let packed = !self.direction.w_ih.is_given() && !self.direction.w_hh.is_given();
         let plain =
             self.reset.is_none() && self.keep.is_none() && !matches!(self.others, Others::Units(_));
         if self.rows.len() != 1 || !whole || !packed || !plain || self.positions.is_empty() {

@@ -77,6 +77,9 @@ impl<E: Element> Stack<E> {
 
 /// Does what is to be done to pack about so many `weights`, on several threads if they are many.
 pub(crate) fn pack_all(works: Vec<Work<'_>>, weights: usize) {
+    if works.is_empty() {
+        return; // a crew that has nothing to do would count as a call that found the team asleep
+    }
     let mut todo = memory::with_capacity(works.len());
     todo.extend(works.into_iter().map(Some));
     Crew::of_call(weights.saturating_mul(PACKING)).for_each(&mut todo, |_, work| {

@@ -225,11 +225,13 @@ impl<E: Element> Functional<'_, E> {
         saved: &mut Saved<E>,
         out: OutputMut<'_, E>,
     ) -> Result<(), Error> {
-        let Self { config, level, parameters } = self;
+        let (Self { config, level, parameters }, x) = (self, x.into());
+        check_input(config, &x, options.packing)?; // before it takes time
         let done = memory::or_error(|| {
+            let rows = x.shape().iter().rev().skip(1).product();
             // SAFETY: the parameters are borrowed until this returns, and the stack ends before.
-            let stack = unsafe { workspace.training.forward(config, *level, parameters) };
-            let done = stack.forward_into(x.into(), options, workspace, Some(saved), out);
+            let stack = unsafe { workspace.training.forward(config, *level, parameters, rows) };
+            let done = stack.forward_into(x, options, workspace, Some(saved), out);
             workspace.training.keep(stack);
             done
         });

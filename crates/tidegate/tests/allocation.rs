@@ -222,7 +222,7 @@ fn check_shared_workspace<E: Number>() {
 
 // One test, since the number of threads is the process's.
 #[test]
-fn forward_into_a_used_workspace_allocates_nothing() {
+fn a_used_workspace_allocates_nothing() {
     tidegate::wake_from(0); // short calls are to be shared out
     // 0 stands for as many threads as there are; these calls are too small for more than one.
     for threads in [1, 0] {
@@ -246,6 +246,8 @@ fn forward_into_a_used_workspace_allocates_nothing() {
             }
         }
     }
+    set_num_threads(1);
+    check_training();
     set_num_threads(0);
 }
 
@@ -280,9 +282,8 @@ fn bytes_of_training(config: Config, mut saved: Saved<f32>, batch: usize, wanted
     bytes
 }
 
-/// Lists of what is to be done, and biases; the smallest matrix has 54 KB, the deltas of 128 rows 110 KB.
-#[test]
-fn training_in_used_memory_takes_little() {
+/// Training in used memory takes little: lists of what is to be done, and biases; the smallest matrix has 54 KB, the deltas of 128 rows 110 KB.
+fn check_training() {
     for mode in Mode::ALL {
         let one = Config::new(mode, 108, 128);
         let two = Config { num_layers: 2, ..one };

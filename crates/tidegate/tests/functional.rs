@@ -97,6 +97,8 @@ fn parameters_that_do_not_fit_are_refused() {
     let more = [&fitting[..], &fitting[..1]].concat();
     assert_eq!(refused(&more), Err(Error::ParameterCount { expected: 8, got: 9 }));
     assert!(Functional::<f32>::new(Config::new(Mode::Gru, 2, 0), &[]).is_err());
+    let endless = Config { num_layers: usize::MAX / 2, ..config };
+    assert!(Functional::<f32>::new(endless, &[]).is_err());
 }
 
 /// On several threads, down to the last of any of them.

@@ -114,6 +114,7 @@ pub(crate) fn run_back<E: Element>(
     }
     let wanted = Wanted {
         directions: config.num_directions(),
+        rows: job.batch.rows_before(job.batch.steps()),
         lowest: job.lowest_layer(config),
         input: job.d_input.is_some(),
         again: job.saved.every > 0,

@@ -12,7 +12,8 @@ use super::MOST_BYTES;
 use super::transposed::{Matrix, Source, Transposed};
 use crate::kernel::pack::{Layouts, Packed};
 use crate::stack::{Stack, pack_all};
-use crate::weights::weights_of;
+use crate::threads::num_threads;
+use crate::weights::{GIVEN_CHUNK_ROWS, weights_of};
 use crate::{Config, Element, memory};
 
 /// Memory of weights between calls.
@@ -30,7 +31,8 @@ pub(crate) struct TrainingWeights<E> {
 const MATRICES: usize = 3;
 
 /// Bytes of input weights above which every product of forward packs what it reads: the way back has use for half as much
-/// memory at most, that of the deltas of a [pass](super::MOST_BYTES). A training step of a GRU of 1536 units (28 MB, 400 rows)
+/// memory at most, that of the deltas of a [pass](super::MOST_BYTES). Every thread packs them for its rows, so these must be
+/// enough. A training step of a GRU of 1536 units (28 MB, 400 rows)
 /// took 0.92 of the time, of GRUs and LSTMs of 1024 (12 and 16 MB, 1,600 rows) 1.0 to 1.05 (Ice Lake).
 const PACKED_AGAIN: usize = 2 * MOST_BYTES;
 
@@ -39,6 +41,8 @@ const PACKED_AGAIN: usize = 2 * MOST_BYTES;
 pub(super) struct Wanted {
     /// Number of directions, `D`.
     pub(super) directions: usize,
+    /// Rows of all steps.
+    pub(super) rows: usize,
     /// The lowest layer that it goes to.
     pub(super) lowest: usize,
     /// Whether the gradient of the input is wanted.
@@ -78,7 +82,7 @@ pub(super) struct BackWeights<E> {
 }
 
 impl<E: Element> TrainingWeights<E> {
-    /// What forward reads of `parameters`; to be [kept](Self::keep).
+    /// What forward reads of `parameters` for so many `rows` of all steps; to be [kept](Self::keep).
     ///
     /// # Safety
     /// The `parameters` must stay, and nobody may write to them, as long as calls of it run.
@@ -87,11 +91,13 @@ impl<E: Element> TrainingWeights<E> {
         config: &Config,
         level: Level,
         parameters: &[&[E]],
+        rows: usize,
     ) -> Stack<E> {
+        let is_enough = rows / num_threads() >= GIVEN_CHUNK_ROWS;
         let each = config.direction_parameters(0).len();
         let mut stack = Stack::new(*config, level, |index, k, shape| {
             let weight = weights_of(&parameters[index * each..][..each])[k];
-            if k == 0 && size_of_val(weight) > PACKED_AGAIN {
+            if k == 0 && is_enough && size_of_val(weight) > PACKED_AGAIN {
                 // SAFETY: the caller's.
                 return unsafe { Packed::given(weight, shape) };
             }
@@ -104,7 +110,7 @@ impl<E: Element> TrainingWeights<E> {
     /// Keeps the memory of what forward has read.
     pub(crate) fn keep(&mut self, stack: Stack<E>) {
         for (index, mut direction) in stack.directions.into_iter().enumerate() {
-            for (k, matrix) in direction.matrices().enumerate() {
+            for (k, matrix) in direction.matrices().enumerate().filter(|(_, own)| !own.is_given()) {
                 put(&mut self.matrices, index * MATRICES + k, matrix.take_memory());
             }
         }
@@ -123,7 +129,7 @@ impl<E: Element> TrainingWeights<E> {
     ) -> BackWeights<E> {
         let stack = match wanted.again {
             // SAFETY: the caller's.
-            true => unsafe { self.forward(config, level, parameters) },
+            true => unsafe { self.forward(config, level, parameters, wanted.rows) },
             false => Stack::new(*config, level, |_, _, shape| Packed::empty(shape)),
         };
         let each = config.direction_parameters(0).len();
