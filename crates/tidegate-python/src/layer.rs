@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError, PyValueError}
 use pyo3::prelude::*;
 use tidegate::{
     Element, Functional, GradientsMut, Options, OutputMut, Packing, Resets, RnnBase, State,
-    StateDict, Tensor, Upstream, set_num_threads,
+    Upstream, set_num_threads,
 };
 
 use crate::array::{Array, Block};
@@ -230,41 +230,26 @@ impl<E: Element> Packed<E> {
             return self.layer();
         }
         let blocks = self.blocks(addresses)?;
+        // SAFETY: the caller's contiguous tensors of these shapes.
+        let given: Vec<&[E]> = blocks.iter().map(|block| unsafe { block.read() }).collect();
         let found = lock(&self.layer).clone();
-        if let Some(layer) = found {
-            // SAFETY: the caller's contiguous tensors of these shapes.
-            let given: Vec<&[E]> = blocks.iter().map(|block| unsafe { block.read() }).collect();
-            if layer.has_parameters(&given) {
-                return Ok(layer);
-            }
+        if let Some(layer) = found.filter(|layer| layer.has_parameters(&given)) {
+            return Ok(layer);
         }
         let taken = lock(&self.layer).take();
-        // SAFETY: as above.
-        let given: Vec<&[E]> = blocks.iter().map(|block| unsafe { block.read() }).collect();
-        let layer = match taken {
-            Some(mut layer) => {
-                layer.update_parameters(|own| {
-                    for (own, given) in own.iter_mut().zip(given) {
-                        own.data_mut().copy_from_slice(given);
-                    }
-                });
-                layer
-            }
-            None => self.of_parameters(&given).map_err(value_error)?,
+        let mut layer = match taken {
+            Some(layer) => layer,
+            None => RnnBase::new(self.config).map_err(value_error)?,
         };
+        layer.update_parameters(|own| {
+            for (own, given) in own.iter_mut().zip(given) {
+                own.data_mut().copy_from_slice(given);
+            }
+        });
         // Before others find it: a process that is forked while a thread packs it would wait for that thread forever.
         layer.prepack().map_err(value_error)?;
         *lock(&self.layer) = Some(layer.clone());
         Ok(layer)
-    }
-
-    /// A new layer with these parameters.
-    fn of_parameters(&self, given: &[&[E]]) -> Result<RnnBase<E>, tidegate::Error> {
-        let mut dict = StateDict::new();
-        for ((name, shape), given) in self.config.parameters().into_iter().zip(given) {
-            dict.insert(name, Tensor::new(&shape, given.to_vec())?);
-        }
-        RnnBase::from_state_dict(self.config, &dict, "")
     }
 
     fn has_shapes<'a>(&self, shapes: impl ExactSizeIterator<Item = &'a [usize]>) -> bool {

@@ -284,6 +284,11 @@ fn bytes_of_training(config: Config, mut saved: Saved<f32>, batch: usize, wanted
 
 /// Training in used memory takes little: lists of what is to be done, and biases; the smallest matrix has 54 KB, the deltas of 128 rows 110 KB.
 fn check_training() {
+    // Input weights of more than 16 MB, which forward does not pack.
+    for wanted in [false, true] {
+        let bytes = bytes_of_training(Config::new(Mode::Gru, 90_000, 16), Saved::new(), 8, wanted);
+        assert!(bytes < 50_000, "many inputs, input: {wanted}: {bytes} bytes");
+    }
     for mode in Mode::ALL {
         let one = Config::new(mode, 108, 128);
         let two = Config { num_layers: 2, ..one };

@@ -179,6 +179,7 @@ impl<'a, E: Element> BackCall<'a, E> {
             direction: packed,
             w_hh,
             w_hr: w_hr.as_ref(),
+            zeros: self.zeros,
             form: self.form,
             batch: job.batch,
             reverse: direction == 1,

@@ -8,6 +8,7 @@
 
 mod again;
 mod dispatch;
+mod job;
 mod loops;
 mod products;
 mod scan;
@@ -16,14 +17,12 @@ mod weights;
 
 use core::ops::Range;
 
-use tidegate_simd::Level;
-
 #[allow(unreachable_pub, reason = "named by a method of a public trait")]
 pub use dispatch::BackWork;
+pub(crate) use job::{BackJob, run_back};
 pub(crate) use products::chunk_steps;
 pub(crate) use weights::TrainingWeights;
 
-use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::crew::Crew;
 use crate::cuts::Cuts;
@@ -31,31 +30,14 @@ use crate::exchange::Exchange;
 use crate::kernel::outer::Panels;
 use crate::kernel::pack::Layouts;
 use crate::rows::{RowsIn, RowsOut};
-use crate::saved::{Saved, SavedScan};
+use crate::saved::SavedScan;
 use crate::stack::Stack;
 use crate::workspace::Task;
-use crate::{Config, Element, memory};
+use crate::{Element, memory};
 use products::{InputGradient, Rows, WeightGradient};
 use scan::BackCarry;
 use transposed::{Deltas, Transposed};
-use weights::{BackWeights, Wanted};
-
-/// A backward call with everything checked, in terms of rows. All gradients are added to what is there.
-pub(crate) struct BackJob<'a, E> {
-    pub(crate) batch: Batch<'a>,
-    pub(crate) saved: &'a Saved<E>,
-    pub(crate) dropout: bool,
-    pub(crate) input: RowsIn<'a, E>,
-    /// The derivatives to begin with; zeros if none. Of states, the step stands for layer and direction.
-    pub(crate) d_output: Option<RowsIn<'a, E>>,
-    pub(crate) d_h_n: Option<RowsIn<'a, E>>,
-    pub(crate) d_c_n: Option<RowsIn<'a, E>>,
-    pub(crate) d_input: Option<RowsOut<'a, E>>,
-    /// Of `h_0`, `c_0`, and of the states after cuts.
-    pub(crate) d_states: [Option<RowsOut<'a, E>>; 4],
-    /// In the order of [`Config::parameters`](crate::Config::parameters), rows of step 0.
-    pub(crate) parameters: Vec<Option<RowsOut<'a, E>>>,
-}
+use weights::BackWeights;
 
 /// What the way back works in.
 #[derive(Clone, Debug, Default)]
@@ -100,47 +82,10 @@ fn pass_bytes(of_weights: usize) -> usize {
 /// Most bytes of deltas of a pass.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Runs a checked call of a layer with these `parameters`, in the order of [`Config::parameters`].
-pub(crate) fn run_back<E: Element>(
-    config: &Config,
-    level: Level,
-    parameters: &[&[E]],
-    job: BackJob<'_, E>,
-    weights: &mut TrainingWeights<E>,
-    memory: &mut BackMemory<E>,
-) {
-    if job.batch.rows() == 0 {
-        return; // however many steps
-    }
-    let wanted = Wanted {
-        directions: config.num_directions(),
-        rows: job.batch.rows_before(job.batch.steps()),
-        lowest: job.lowest_layer(config),
-        input: job.d_input.is_some(),
-        again: job.saved.every > 0,
-    };
-    // SAFETY: the parameters are borrowed until this returns, and what was made of them ends before.
-    let mut back = unsafe { weights.back(config, level, parameters, wanted) };
-    back.run(job, memory);
-    weights.keep_back(back, wanted);
-}
-
-impl<E: Element> BackJob<'_, E> {
-    /// The lowest layer of which something is wanted, or that something wanted depends on.
-    fn lowest_layer(&self, config: &Config) -> usize {
-        if self.d_input.is_some() || self.d_states.iter().any(Option::is_some) {
-            return 0;
-        }
-        let each = config.direction_parameters(0).len() * config.num_directions();
-        let wanted = self.parameters.iter().position(Option::is_some);
-        wanted.map_or(config.num_layers, |first| first / each)
-    }
-}
-
 impl<E: Element> BackWeights<E> {
-    /// Goes back through all layers.
-    fn run(&mut self, job: BackJob<'_, E>, memory: &mut BackMemory<E>) {
-        let Self { stack, transposed, deltas } = self;
+    /// Goes back through the layers down to the `lowest`.
+    fn run(&mut self, job: BackJob<'_, E>, lowest: usize, memory: &mut BackMemory<E>) {
+        let Self { stack, transposed, deltas, zeros } = self;
         let mut deltas = deltas.each_mut().map(Layouts::memory);
         let (config, batch) = (&stack.config, job.batch);
         let total = batch.rows_before(batch.steps());
@@ -155,8 +100,8 @@ impl<E: Element> BackWeights<E> {
         let crew = Crew::of_call(stack.work(total).saturating_mul(2));
         let parts = crew.worth(batch.rows(), stack.work(total) / config.num_layers);
         let members = stack.members_back(&batch, parts, crew);
-        let (form, lowest) = (Deltas::of::<E>(config), job.lowest_layer(config));
-        let call = BackCall { stack, transposed, form, job, crew, parts, members, between };
+        let form = Deltas::of::<E>(config);
+        let call = BackCall { stack, transposed, zeros, form, job, crew, parts, members, between };
         for layer in (lowest..config.num_layers).rev() {
             let d_input = match layer {
                 0 => call.job.d_input,
@@ -201,6 +146,7 @@ impl<E: Element> BackWeights<E> {
 struct BackCall<'a, E> {
     stack: &'a Stack<E>,
     transposed: &'a [Transposed<E>],
+    zeros: &'a [E],
     form: Deltas,
     job: BackJob<'a, E>,
     crew: Crew,
@@ -401,6 +347,7 @@ impl<'a, E: Element> BackCall<'a, E> {
             deltas: Rows { batch, rows: pass.deltas[direction], stride },
             form: self.form,
             w_ih,
+            zeros: &self.zeros[..w_ih.width()],
             rows,
             d_input,
             scratch,

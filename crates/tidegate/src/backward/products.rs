@@ -5,11 +5,12 @@ use core::ops::Range;
 
 use tidegate_simd::Level;
 
-use super::transposed::{Deltas, Matrix};
+use super::transposed::Deltas;
 use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::Window;
 use crate::kernel::outer::{ColumnSums, Outer, Panels};
+use crate::kernel::pack::Packed;
 use crate::kernel::sums::Sums;
 use crate::rows::{RowsIn, RowsOut};
 use crate::{Element, memory};
@@ -160,7 +161,9 @@ pub(crate) struct InputGradient<'a, E> {
     pub(crate) deltas: Rows<'a, E>,
     pub(crate) form: Deltas,
     /// `W_ih^T`.
-    pub(crate) w_ih: &'a Matrix<E>,
+    pub(crate) w_ih: &'a Packed<E>,
+    /// What its products start from.
+    pub(crate) zeros: &'a [E],
     /// The rows to compute, counted over all steps.
     pub(crate) rows: Range<usize>,
     pub(crate) d_input: RowsOut<'a, E>,
@@ -170,7 +173,7 @@ pub(crate) struct InputGradient<'a, E> {
 impl<E: Element> InputGradient<'_, E> {
     /// Adds the gradient.
     pub(crate) fn run(self) {
-        let Self { level, deltas, form, w_ih: Matrix { packed: w, zeros }, rows, .. } = self;
+        let Self { level, deltas, form, w_ih: w, zeros, rows, .. } = self;
         let (d_input, scratch) = (self.d_input, self.scratch);
         let (batch, width) = (deltas.batch, w.width());
         scratch.reserve(INPUT_ROWS.min(rows.len()) * width);

@@ -7,12 +7,13 @@ use core::ops::Range;
 use tidegate_simd::{Kernel, Level, Simd};
 
 use super::dispatch::BackWork;
-use super::transposed::{Deltas, Matrix};
+use super::transposed::Deltas;
 use crate::batch::Batch;
 use crate::buffer::Buffer;
 use crate::cell::{Cell, List, Visitor, visit};
 use crate::cuts::Cuts;
 use crate::exchange::Member;
+use crate::kernel::pack::Packed;
 use crate::kernel::step_back::StepBack;
 use crate::kernel::sums::Sums;
 use crate::rows::{RowsIn, RowsOut};
@@ -25,9 +26,11 @@ use crate::{Element, Mode};
 pub(crate) struct BackScan<'a, E> {
     pub(crate) direction: &'a Direction<E>,
     /// `W_hh^T`.
-    pub(crate) w_hh: &'a Matrix<E>,
+    pub(crate) w_hh: &'a Packed<E>,
     /// `W_hr^T`, if there is a projection.
-    pub(crate) w_hr: Option<&'a Matrix<E>>,
+    pub(crate) w_hr: Option<&'a Packed<E>>,
+    /// What products of these start from.
+    pub(crate) zeros: &'a [E],
     /// How rows of derivatives are made up.
     pub(crate) form: Deltas,
     /// Which sequences are alive when.
@@ -259,17 +262,14 @@ impl<E: Element> BackScan<'_, E> {
         let (direction, alone) = (self.direction, all.len() == 1);
         let (stride, units) = (direction.h_stride(), direction.units());
         self.add_up(t, all.start, rows, carry);
-        if let (Some(Matrix { packed: w_hr, zeros }), Some(d_projected)) =
-            (self.w_hr, &self.d_projected)
-        {
+        if let (Some(w_hr), Some(d_projected)) = (self.w_hr, &self.d_projected) {
             for b in 0..rows {
                 // SAFETY: the rows are this scan's; the caller of `run` vouches for them.
                 unsafe { d_projected.write(t, all.start + b, &carry.total[b * stride..]) }
             }
-            let x = &carry.total;
+            let (x, start) = (&carry.total, &self.zeros[..w_hr.width()]);
             let (out, blocks) = (&mut carry.unprojected[..], 0..w_hr.blocks);
-            let sums =
-                Sums { w: w_hr, start: zeros, x, x_stride: stride, out, rows, alone, blocks };
+            let sums = Sums { w: w_hr, start, x, x_stride: stride, out, rows, alone, blocks };
             E::sums(level, sums, None);
         }
         let first = self.batch.rows_before(t) + all.start - self.base;
@@ -295,13 +295,13 @@ impl<E: Element> BackScan<'_, E> {
         }
         // SAFETY: all units of these rows have been computed, and nobody writes them again.
         let deltas = unsafe { core::slice::from_raw_parts(deltas, rows * self.form.stride) };
-        let Matrix { packed: w_hh, zeros } = self.w_hh;
+        let (w_hh, start) = (self.w_hh, &self.zeros[..self.w_hh.width()]);
         let x = &deltas[self.form.recurrent.first * self.form.units..];
         // Those of `W_hh^T` are of the units of `h`: without projection those of the gates.
         let blocks = if self.w_hr.is_some() { 0..w_hh.blocks } else { part.blocks.clone() };
         let out = &mut carry.d_h[..];
         let x_stride = self.form.stride;
-        let sums = Sums { w: w_hh, start: zeros, x, x_stride, out, rows, alone, blocks };
+        let sums = Sums { w: w_hh, start, x, x_stride, out, rows, alone, blocks };
         E::sums(level, sums, None);
         if C::DIRECT {
             // A cell with it has no projection, so both are as wide.

@@ -2,7 +2,6 @@
 
 use tidegate_simd::Level;
 
-use crate::buffer::Buffer;
 use crate::cell::{Window, windows};
 use crate::kernel::pack::{Layouts, Packed, Shape, Work};
 use crate::{Config, Element};
@@ -33,22 +32,15 @@ impl Deltas {
     }
 }
 
-/// A packed matrix, with the zeros that its products start from.
-#[derive(Clone, Debug)]
-pub(crate) struct Matrix<E> {
-    pub(crate) packed: Packed<E>,
-    pub(crate) zeros: Buffer<E>,
-}
-
 /// The transposed weights of one layer and direction, where the way back needs them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transposed<E> {
     /// `W_ih^T`.
-    pub(super) w_ih: Option<Matrix<E>>,
+    pub(super) w_ih: Option<Packed<E>>,
     /// `W_hh^T`.
-    pub(super) w_hh: Option<Matrix<E>>,
+    pub(super) w_hh: Option<Packed<E>>,
     /// `W_hr^T`, of a projection.
-    pub(super) w_hr: Option<Matrix<E>>,
+    pub(super) w_hr: Option<Packed<E>>,
 }
 
 /// A matrix to be transposed: `weight: [gates * units, outputs]`, its inputs the `units` of each of `gates`.
@@ -84,21 +76,19 @@ impl<'a, E: Element> Source<'a, E> {
     }
 
     /// Its transpose, yet to be packed in `memory`.
-    pub(super) fn within(&self, memory: Layouts<E>, level: Level) -> Matrix<E> {
+    pub(super) fn within(&self, memory: Layouts<E>, level: Level) -> Packed<E> {
         let (units, inputs) = (self.outputs, self.gates.len() * self.units);
         let shape = Shape { gates: 1, units, inputs, lanes: [E::lanes(level); 2] };
-        let packed = Packed::within(memory, shape);
-        let zeros = Buffer::zeros(packed.width());
-        Matrix { packed, zeros }
+        Packed::within(memory, shape)
     }
 
     /// Adds to `works` what is to be done to pack it in `to`.
-    pub(super) fn pack<'b>(&self, to: &'b mut Matrix<E>, works: &mut Vec<Work<'b>>)
+    pub(super) fn pack<'b>(&self, to: &'b mut Packed<E>, works: &mut Vec<Work<'b>>)
     where
         'a: 'b,
     {
         let Self { weight, gates, units, .. } = *self;
         let row_of = move |k: usize| gates[k / units] * units + k % units;
-        to.packed.pack_transposed(weight, row_of, works);
+        to.pack_transposed(weight, row_of, works);
     }
 }

@@ -9,7 +9,8 @@
 use tidegate_simd::Level;
 
 use super::MOST_BYTES;
-use super::transposed::{Matrix, Source, Transposed};
+use super::transposed::{Source, Transposed};
+use crate::buffer::Buffer;
 use crate::kernel::pack::{Layouts, Packed};
 use crate::stack::{Stack, pack_all};
 use crate::threads::num_threads;
@@ -25,6 +26,8 @@ pub(crate) struct TrainingWeights<E> {
     transposed: Vec<Layouts<E>>,
     /// Of the deltas of each direction, where they have some of their own.
     deltas: [Layouts<E>; 2],
+    /// Nobody writes to them.
+    zeros: Buffer<E>,
 }
 
 /// `W_ih`, `W_hh`, `W_hr`.
@@ -79,6 +82,8 @@ pub(super) struct BackWeights<E> {
     pub(super) transposed: Vec<Transposed<E>>,
     /// Room for the deltas of each direction.
     pub(super) deltas: [Layouts<E>; 2],
+    /// What the sums of any of the transposed start from.
+    pub(super) zeros: Buffer<E>,
 }
 
 impl<E: Element> TrainingWeights<E> {
@@ -147,29 +152,33 @@ impl<E: Element> TrainingWeights<E> {
             transposed.push(Transposed { w_ih, w_hh, w_hr });
             sources.push(of);
         }
-        let (mut works, mut weights) = (Vec::new(), 0);
+        let (mut works, mut weights, mut widest) = (Vec::new(), 0, 0);
         for (Transposed { w_ih, w_hh, w_hr }, of) in transposed.iter_mut().zip(&sources) {
             for (matrix, of) in [w_ih, w_hh, w_hr].into_iter().zip(of) {
                 if let (Some(matrix), Some(of)) = (matrix, of) {
-                    weights += matrix.packed.len();
+                    weights += matrix.len();
+                    widest = widest.max(matrix.width());
                     of.pack(matrix, &mut works);
                 }
             }
         }
         pack_all(works, weights);
         let deltas = [0, 1].map(|direction| core::mem::take(self.of_deltas(direction, wanted)));
-        BackWeights { stack, transposed, deltas }
+        let mut zeros = core::mem::take(&mut self.zeros);
+        zeros.reserve(widest);
+        BackWeights { stack, transposed, deltas, zeros }
     }
 
     /// Keeps the memory of what the way back has read.
     pub(super) fn keep_back(&mut self, back: BackWeights<E>, wanted: Wanted) {
-        let BackWeights { stack, transposed, deltas } = back;
+        let BackWeights { stack, transposed, deltas, zeros } = back;
+        self.zeros = zeros;
         if wanted.again {
             self.keep(stack);
         }
         for (index, Transposed { w_ih, w_hh, w_hr }) in transposed.into_iter().enumerate() {
             for (k, matrix) in [w_ih, w_hh, w_hr].into_iter().enumerate() {
-                if let Some(Matrix { mut packed, .. }) = matrix {
+                if let Some(mut packed) = matrix {
                     put(self.of_transposed(wanted), index * MATRICES + k, packed.take_memory());
                 }
             }

@@ -17,3 +17,4 @@ pub(crate) mod stored;
 pub(crate) mod sums;
 mod tile;
 mod walk;
+mod works;
