@@ -6,11 +6,11 @@ use crate::{Config, Element, Error, Tensor, View};
 /// The derivatives of the loss by the results of a forward call; zeros where there are none.
 #[derive(Copy, Clone, Debug)]
 pub struct Upstream<'a, E> {
-    /// Shaped as [`Output::output`]. What it holds past a sequence's end is not used.
+    /// Shaped as [`Output::output`](crate::Output::output). What it holds past a sequence's end is not used.
     pub output: Option<View<'a, E>>,
-    /// Shaped as [`Output::h_n`].
+    /// Shaped as [`Output::h_n`](crate::Output::h_n).
     pub h_n: Option<View<'a, E>>,
-    /// Shaped as [`Output::c_n`].
+    /// Shaped as [`Output::c_n`](crate::Output::c_n).
     pub c_n: Option<View<'a, E>>,
 }
 
