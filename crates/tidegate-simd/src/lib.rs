@@ -14,6 +14,7 @@ mod processor;
 mod scalar;
 mod several;
 mod simd;
+mod uneven;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -21,5 +22,6 @@ pub use bf16::Bf16;
 pub use element::Element;
 pub use level::{Compiled, Kernel, Level, Routine};
 pub use processor::{Prefetch, Sharing, meeting, prefetch, sharing, tile_bytes};
-pub use several::Several;
+pub use several::{Several, SideBySide};
 pub use simd::Simd;
+pub use uneven::Uneven;

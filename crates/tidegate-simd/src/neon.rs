@@ -63,10 +63,6 @@ macro_rules! simd {
                 self
             }
             #[inline(always)]
-            fn raise(self, v: $v) -> $v {
-                v
-            }
-            #[inline(always)]
             fn splat(self, x: $e) -> $v {
                 // SAFETY: `self` proves the CPU has the feature.
                 unsafe { $splat(x) }

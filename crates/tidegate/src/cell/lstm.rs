@@ -45,11 +45,12 @@ impl Cell for Lstm {
         let g = tanh(s, h[2]);
         let i = sigmoid(s, h[0]);
         let f = sigmoid(s, h[1]);
-        meanwhile(0);
         let c_next = s.mul_add(f, c, s.mul(i, g));
         let o = sigmoid(s, h[3]);
+        meanwhile(0);
+        let tanh_c = tanh(s, c_next);
         meanwhile(1);
-        ([s.mul(o, tanh(s, c_next)), c_next], [i, f, g, o])
+        ([s.mul(o, tanh_c), c_next], [i, f, g, o])
     }
 
     #[inline(always)]

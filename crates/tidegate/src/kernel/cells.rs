@@ -4,7 +4,7 @@
 
 use core::marker::PhantomData;
 
-use tidegate_simd::{Element, Routine, Several, Simd};
+use tidegate_simd::{Element, Routine, Several, SideBySide, Simd};
 
 use crate::cell::{Cell, List};
 
@@ -39,40 +39,38 @@ impl<E: Element> Cells<E> {
     /// # Safety
     /// The rows and blocks must exist.
     #[inline(always)]
-    pub(super) unsafe fn run<S: Simd<E>, C: Cell, const KEEP: bool, const N: usize>(
+    pub(super) unsafe fn run<S, C, const KEEP: bool, const N: usize>(
         &self,
         s: S,
         places: [At; N],
-        x: C::Gates<[S::V; N]>,
-        h: C::Gates<[S::V; N]>,
+        x: C::Gates<S::V>,
+        h: C::Gates<S::V>,
         meanwhile: impl FnMut(usize),
-    ) {
-        let several = Several::<S, N>::new(s);
+    ) where
+        S: SideBySide<E, N>,
+        C: Cell,
+    {
         let states = <C::State<S::V> as List<S::V>>::LEN;
-        let mut state = C::State::<[S::V; N]>::all(several.splat(E::ZERO));
+        let mut state = C::State::<S::V>::all(s.splat(E::ZERO));
+        let at = |stride: usize| places.map(|(row, block)| row * stride + block * S::BLOCK);
         // SAFETY: whoever made this compared what the cell needs with the rows and blocks; the caller vouches for these.
         unsafe {
-            for n in 0..N {
-                let (row, unit) = (places[n].0, places[n].1 * S::BLOCK);
-                if states > 1 {
-                    state.as_mut()[1][n] = s.load(self.c.add(row * self.units + unit));
-                } else {
-                    state.as_mut()[0][n] = s.load(self.h_prev.add(row * self.h_stride + unit));
-                }
+            if states > 1 {
+                state.as_mut()[1] = s.load_each(self.c, at(self.units));
+            } else {
+                state.as_mut()[0] = s.load_each(self.h_prev, at(self.h_stride));
             }
-            let (next, saved) = C::forward::<E, Several<S, N>>(several, x, h, state, meanwhile);
-            for n in 0..N {
-                let at = places[n].0 * self.units + places[n].1 * S::BLOCK;
-                s.store(next.as_ref()[0][n], self.h.add(at));
-                if states > 1 {
-                    s.store(next.as_ref()[1][n], self.c.add(at));
-                }
-                if KEEP {
-                    let values = <C::Saved<S::V> as List<S::V>>::LEN;
-                    for value in 0..values {
-                        let to = self.saved.add(at * values + value * S::BLOCK);
-                        s.store(saved.as_ref()[value][n], to);
-                    }
+            let (next, saved) = C::forward::<E, S>(s, x, h, state, meanwhile);
+            let at = at(self.units);
+            s.store_each(next.as_ref()[0], self.h, at);
+            if states > 1 {
+                s.store_each(next.as_ref()[1], self.c, at);
+            }
+            if KEEP {
+                let values = <C::Saved<S::V> as List<S::V>>::LEN;
+                for value in 0..values {
+                    let to = at.map(|at| at * values + value * S::BLOCK);
+                    s.store_each(saved.as_ref()[value], self.saved, to);
                 }
             }
         }
@@ -137,23 +135,23 @@ impl<C: Cell, const KEEP: bool> CellsOfTile<C, KEEP> {
         sums: *const E,
         first: usize,
     ) {
+        let several = Several::<S, N>::new(s);
         let gates = <C::Gates<S::V> as List<S::V>>::LEN;
-        let mut x = C::Gates::<[S::V; N]>::all([s.splat(E::ZERO); N]);
+        let mut x = C::Gates::<[S::V; N]>::all(several.splat(E::ZERO));
         let mut h = x;
         // SAFETY: the caller's.
         unsafe {
-            for n in 0..N {
-                let (row, block) = places[n];
-                for gate in 0..gates {
-                    h.as_mut()[gate][n] = s.load(sums.add(((first + n) * gates + gate) * S::LANES));
-                    if C::SPLIT[gate] {
-                        let at = row * cells.width + (block * gates + gate) * S::BLOCK;
-                        x.as_mut()[gate][n] = s.load(cells.sums.add(at));
-                    }
+            for gate in 0..gates {
+                let at = core::array::from_fn(|n| ((first + n) * gates + gate) * S::LANES);
+                h.as_mut()[gate] = several.load_each(sums, at);
+                if C::SPLIT[gate] {
+                    let at = places
+                        .map(|(row, block)| row * cells.width + (block * gates + gate) * S::BLOCK);
+                    x.as_mut()[gate] = several.load_each(cells.sums, at);
                 }
             }
-            cells.run::<S, C, KEEP, N>(
-                s,
+            cells.run::<_, C, KEEP, N>(
+                several,
                 places,
                 x,
                 h,

@@ -4,7 +4,7 @@
 
 use core::marker::PhantomData;
 
-use tidegate_simd::{Element, Simd};
+use tidegate_simd::{Element, Several, SideBySide, Simd, Uneven};
 
 use super::ahead::Share;
 use super::cells::Cells;
@@ -61,32 +61,37 @@ struct Block<G> {
 /// Of cell `C`, in vectors `V`.
 type BlockOf<C, V> = Block<<C as Cell>::Gates<V>>;
 
-impl<G> Block<G> {
-    /// The same with vectors that are zero beyond the lower lanes.
-    #[inline(always)]
-    fn raised<E: Element, S: Simd<E>, L: List<S::V>>(self, s: S) -> Block<L>
-    where
-        G: List<<S::Low as Simd<E>>::V>,
-    {
-        let Self { index, input, products } = self;
-        Block { index, input: raise(s, input), products: raise(s, products) }
-    }
+/// Of an [`Uneven`] pair.
+#[inline(always)]
+fn uneven<A, B>(first: A, second: B) -> (A, B) {
+    (first, second)
 }
 
-/// The same vectors, zero beyond the lower lanes.
+/// Of [`Several`].
 #[inline(always)]
-fn raise<E, S, G, L>(s: S, low: G) -> L
-where
-    E: Element,
-    S: Simd<E>,
-    G: List<<S::Low as Simd<E>>::V>,
-    L: List<S::V>,
-{
-    let mut raised = L::all(s.splat(E::ZERO));
-    for (raised, &low) in raised.as_mut().iter_mut().zip(low.as_ref()) {
-        *raised = s.raise(low);
+fn even<A>(first: A, second: A) -> [A; 2] {
+    [first, second]
+}
+
+/// Of one alone.
+#[inline(always)]
+fn first<A, B>(first: A, _: B) -> [A; 1] {
+    [first]
+}
+
+/// The sums of two blocks, vectors side by side as `join` says.
+#[inline(always)]
+fn join<C: Cell, A: Copy, B: Copy, V: Copy>(
+    first: C::Gates<A>,
+    second: C::Gates<B>,
+    join: impl Fn(A, B) -> V,
+) -> C::Gates<V> {
+    let (first, second) = (first.as_ref(), second.as_ref());
+    let mut joined = C::Gates::all(join(first[0], second[0]));
+    for gate in 1..first.len() {
+        joined.as_mut()[gate] = join(first[gate], second[gate]);
     }
-    raised
+    joined
 }
 
 impl<E, S, C, W, const KEEP: bool, const INPUT: u8> StepTile<E, S, C, W::Item, W, KEEP, INPUT>
@@ -125,23 +130,16 @@ where
         }
     }
 
-    /// Computes what the input adds to the next step's gate sums of `N` blocks; of a block of lower lanes whole vectors, if it is
-    /// `raised`.
+    /// Computes what the input adds to the next step's gate sums of `N` blocks.
     ///
     /// # Safety
     /// The blocks must exist, and their own sums must have been read.
     #[inline(always)]
-    unsafe fn next_sums<const N: usize, const Q: usize>(&self, block: usize, raised: bool) {
+    unsafe fn next_sums<const N: usize, const Q: usize>(&self, block: usize) {
         let (s, gates) = (self.s, <C::Gates<S::V> as List<S::V>>::LEN);
         // SAFETY: whoever made the tile checked everything against the blocks.
         unsafe {
-            let sums: [C::Gates<S::V>; N] = match raised && Self::LOW && self.is_low(block) {
-                true => {
-                    let [sums] = self.low().input_sums::<1, Q, false>(block);
-                    [raise(s, sums); N]
-                }
-                false => self.input_sums::<N, Q, false>(block),
-            };
+            let sums = self.input_sums::<N, Q, false>(block);
             for n in 0..N {
                 for gate in 0..gates {
                     let at = ((block + n) * gates + gate) * S::BLOCK;
@@ -181,51 +179,37 @@ where
         blocks
     }
 
-    /// Runs the cell at `N` blocks, one beside the other, from the products to the state; `meanwhile` the [`NEXT`] step's
-    /// input products, with `Q` chains side by side.
+    /// Runs the cell at the blocks `at`, one beside the other, from the sums that `input` and `products` hold of all of them
+    /// to the state; `meanwhile` what it is to do beside that, in two parts.
     ///
     /// # Safety
     /// The blocks must exist.
     #[inline(always)]
-    unsafe fn finish<const N: usize, const Q: usize>(
+    unsafe fn finish<V: SideBySide<E, N>, const N: usize>(
         &self,
-        blocks: [BlockOf<C, S::V>; N],
-        meanwhile: bool,
+        s: V,
+        at: [usize; N],
+        input: C::Gates<V::V>,
+        products: C::Gates<V::V>,
+        meanwhile: impl FnMut(usize),
     ) {
-        let s = self.s;
-        let gates = <C::Gates<S::V> as List<S::V>>::LEN;
-        let zero = [s.splat(E::ZERO); N];
-        let mut x = C::Gates::<[S::V; N]>::all(zero);
-        let mut h = C::Gates::<[S::V; N]>::all(zero);
-        let mut places = [(0, 0); N];
+        let gates = <C::Gates<V::V> as List<V::V>>::LEN;
+        let (mut x, mut h) = (input, products);
         // SAFETY: whoever made the tile checked what this cell needs against the blocks.
         unsafe {
-            for n in 0..N {
-                let Block { index, input, products } = blocks[n];
-                for gate in 0..gates {
-                    let at = (index * gates + gate) * S::BLOCK;
-                    let sum = match INPUT {
-                        WHOLE => input.as_ref()[gate],
-                        _ => s.load(self.cells.sums.add(at)),
-                    };
-                    x.as_mut()[gate][n] = sum;
-                    let start = if C::SPLIT[gate] { s.load(self.start.add(at)) } else { sum };
-                    h.as_mut()[gate][n] = s.add(start, products.as_ref()[gate]);
+            for gate in 0..gates {
+                let places = at.map(|block| (block * gates + gate) * S::BLOCK);
+                if INPUT != WHOLE {
+                    x.as_mut()[gate] = s.load_each(self.cells.sums, places);
                 }
-                places[n] = (0, index);
+                let start = match C::SPLIT[gate] {
+                    true => s.load_each(self.start, places),
+                    false => x.as_ref()[gate],
+                };
+                h.as_mut()[gate] = s.add(start, h.as_ref()[gate]);
             }
-            self.cells.run::<S, C, KEEP, N>(
-                s,
-                places,
-                x,
-                h,
-                #[inline(always)]
-                |part| {
-                    if const { INPUT == NEXT } && meanwhile && part < N {
-                        self.next_sums::<1, Q>(places[part].1, N > 1);
-                    }
-                },
-            );
+            let rows = at.map(|block| (0, block));
+            self.cells.run::<V, C, KEEP, N>(s, rows, x, h, meanwhile);
         }
     }
 }
@@ -258,11 +242,22 @@ where
     unsafe fn run<const N: usize, const Q: usize, const AHEAD: bool>(&self, block: usize) {
         // SAFETY: the caller's.
         unsafe {
-            for block in self.blocks::<N, Q, AHEAD>(block) {
-                self.finish::<1, Q>([block], N == 1);
+            for Block { index, input, products } in self.blocks::<N, Q, AHEAD>(block) {
+                self.finish(
+                    Several::<S, 1>::new(self.s),
+                    [index],
+                    join::<C, _, _, _>(input, input, first),
+                    join::<C, _, _, _>(products, products, first),
+                    #[inline(always)]
+                    |part| {
+                        if const { INPUT == NEXT && N == 1 } && part == 1 {
+                            self.next_sums::<1, Q>(index);
+                        }
+                    },
+                );
             }
             if const { INPUT == NEXT && N > 1 } {
-                self.next_sums::<N, Q>(block, false);
+                self.next_sums::<N, Q>(block);
             }
         }
     }
@@ -283,17 +278,36 @@ where
         // SAFETY: the caller's.
         unsafe {
             let [first] = self.blocks::<1, Q, false>(block);
-            let second = match Self::LOW && self.is_low(block + 1) {
-                true => {
-                    let [second] = self.low().blocks::<1, Q, false>(block + 1);
-                    second.raised::<E, S, _>(self.s)
-                }
-                false => {
-                    let [second] = self.blocks::<1, Q, false>(block + 1);
-                    second
-                }
-            };
-            self.finish::<2, Q>([first, second], true);
+            if const { Self::LOW } && self.is_low(block + 1) {
+                let low = self.low();
+                let [second] = low.blocks::<1, Q, false>(block + 1);
+                self.finish(
+                    Uneven::new(self.s),
+                    [block, block + 1],
+                    join::<C, _, _, _>(first.input, second.input, uneven),
+                    join::<C, _, _, _>(first.products, second.products, uneven),
+                    #[inline(always)]
+                    |part| match (const { INPUT == NEXT }, part) {
+                        (true, 0) => self.next_sums::<1, Q>(block),
+                        (true, 1) => low.next_sums::<1, Q>(block + 1),
+                        _ => (),
+                    },
+                );
+                return;
+            }
+            let [second] = self.blocks::<1, Q, false>(block + 1);
+            self.finish(
+                Several::<S, 2>::new(self.s),
+                [block, block + 1],
+                join::<C, _, _, _>(first.input, second.input, even),
+                join::<C, _, _, _>(first.products, second.products, even),
+                #[inline(always)]
+                |part| {
+                    if const { INPUT == NEXT } && part < 2 {
+                        self.next_sums::<1, Q>(block + part);
+                    }
+                },
+            );
         }
     }
 }

@@ -1,0 +1,210 @@
+#![allow(unsafe_code, reason = "loads and stores take pointers")]
+
+use crate::{Bf16, Element, SideBySide, Simd};
+
+/// Vectors of a vector of the instruction set of `S` and one of its first lanes alone ([`Simd::low`]).
+#[derive(Copy, Clone, Debug)]
+pub struct Uneven<S>(S);
+
+impl<S: Copy> Uneven<S> {
+    /// The token for such vectors of `s`.
+    #[inline(always)]
+    pub fn new(s: S) -> Self {
+        Self(s)
+    }
+}
+
+/// Operations that are the same one on both vectors, and kept `beside` one another after some of them, as in
+/// [`Several`](crate::Several).
+macro_rules! both {
+    ($($name:ident($($arg:ident),+) $($beside:ident)?;)+) => {
+        $(#[inline(always)]
+        fn $name(self, $($arg: Self::V),+) -> Self::V {
+            let both = (self.0.$name($($arg.0),+), self.0.low().$name($($arg.1),+));
+            $(let both = self.0.$beside(both.0, both.1);)?
+            both
+        })+
+    };
+}
+
+impl<E: Element, S: Simd<E>> Simd<E> for Uneven<S> {
+    type V = (S::V, <S::Low as Simd<E>>::V);
+    const LANES: usize = S::LANES + S::Low::LANES;
+    const BLOCK: usize = S::BLOCK;
+    const REGISTERS: usize = S::REGISTERS / 2;
+    type Low = Self;
+
+    #[inline(always)]
+    fn low(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn beside(self, a: Self::V, b: Self::V) -> (Self::V, Self::V) {
+        let (first, second) = (self.0.beside(a.0, b.0), self.0.low().beside(a.1, b.1));
+        ((first.0, second.0), (first.1, second.1))
+    }
+
+    #[inline(always)]
+    fn splat(self, x: E) -> Self::V {
+        (self.0.splat(x), self.0.low().splat(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const E) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { self.load_each(from, [0, S::LANES]) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, v: Self::V, to: *mut E) {
+        // SAFETY: the caller's.
+        unsafe { self.store_each(v, to, [0, S::LANES]) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const Bf16) -> Self::V {
+        // SAFETY: the caller vouches for the vectors of both.
+        unsafe { (self.0.load_bf16(from), self.0.low().load_bf16(from.add(S::LANES))) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        self.0.prefetch(from);
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(self, n: usize, from: *const E) -> Self::V {
+        let first = n.min(S::LANES);
+        // SAFETY: the caller vouches for the first `n`.
+        unsafe {
+            let low = self.0.low().load_first(n - first, from.add(first));
+            (self.0.load_first(first, from), low)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, v: Self::V, n: usize, to: *mut E) {
+        let first = n.min(S::LANES);
+        // SAFETY: the caller vouches for the first `n`.
+        unsafe {
+            self.0.store_first(v.0, first, to);
+            self.0.low().store_first(v.1, n - first, to.add(first));
+        }
+    }
+
+    both! {
+        add(a, b);
+        sub(a, b);
+        mul(a, b) beside_low;
+        div(a, b) beside_low;
+        mul_add(a, b, c);
+        neg_mul_add(a, b, c);
+        min(a, b) beside_low;
+        max(a, b);
+        select_less(a, b, x, y);
+        abs(v);
+        with_sign(a, b);
+        scale_rounded(x, t) beside_low;
+    }
+}
+
+impl<E: Element, S: Simd<E>> SideBySide<E, 2> for Uneven<S> {
+    #[inline(always)]
+    unsafe fn load_each(self, from: *const E, [first, second]: [usize; 2]) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { (self.0.load(from.add(first)), self.0.low().load(from.add(second))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_each(self, v: Self::V, to: *mut E, [first, second]: [usize; 2]) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.store(v.0, to.add(first));
+            self.0.low().store(v.1, to.add(second));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Kernel, Level};
+
+    /// Compares both vectors with each of them alone.
+    struct Compare;
+
+    impl<E: Element> Kernel<E> for Compare {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd<E>>(self, s: S) {
+            let (uneven, low, all) = (Uneven::new(s), s.low(), S::LANES + S::Low::LANES);
+            let numbers: Vec<E> =
+                (0..3 * all).map(|k| E::from_f64(0.37 * k as f64 - 3.0)).collect();
+            let [a, b, c] = [0, 1, 2].map(|k| &numbers[k * all..][..all]);
+            // SAFETY: all of these are `all` long.
+            let (va, vb, vc) = unsafe {
+                (uneven.load(a.as_ptr()), uneven.load(b.as_ptr()), uneven.load(c.as_ptr()))
+            };
+            let (mut out, mut alone) = (vec![E::ZERO; all], vec![E::ZERO; all]);
+            macro_rules! same {
+                ($name:ident($($v:ident $slice:ident),+)) => {
+                    // SAFETY: as above, the first vector's elements and then the second's.
+                    unsafe {
+                        uneven.store(uneven.$name($($v),+), out.as_mut_ptr());
+                        let first = s.$name($(s.load($slice.as_ptr())),+);
+                        s.store(first, alone.as_mut_ptr());
+                        let second = low.$name($(low.load($slice[S::LANES..].as_ptr())),+);
+                        low.store(second, alone[S::LANES..].as_mut_ptr());
+                        assert_eq!(out, alone, stringify!($name));
+                    }
+                };
+            }
+            same!(add(va a, vb b));
+            same!(sub(va a, vb b));
+            same!(mul(va a, vb b));
+            same!(div(va a, vc c));
+            same!(mul_add(va a, vb b, vc c));
+            same!(neg_mul_add(va a, vb b, vc c));
+            same!(min(va a, vb b));
+            same!(max(va a, vb b));
+            same!(select_less(va a, vb b, vc c, va a));
+            same!(abs(va a));
+            same!(with_sign(vc c, va a));
+            let (x, y) = uneven.beside(va, vb);
+            same!(sub(x a, y b));
+            for n in 0..=all {
+                // SAFETY: there are `n`, and as many places.
+                unsafe {
+                    uneven.store(uneven.load_first(n, b.as_ptr()), out.as_mut_ptr());
+                    assert!(out[..n] == b[..n] && out[n..].iter().all(|&v| v == E::ZERO), "{n}");
+                    uneven.store(va, out.as_mut_ptr());
+                    uneven.store_first(vb, n, out.as_mut_ptr());
+                    assert!(out[..n] == b[..n] && out[n..] == a[n..], "{n}");
+                }
+            }
+            // SAFETY: of twice as many numbers, those of the second vector lie one after its place.
+            unsafe {
+                let places = [1, all + 1];
+                let v = uneven.load_each(numbers.as_ptr(), places);
+                let mut out = vec![E::ZERO; 2 * all + 1];
+                uneven.store_each(v, out.as_mut_ptr(), places);
+                let kept = |k: usize| {
+                    (1..=S::LANES).contains(&k) || (all + 1..=all + S::Low::LANES).contains(&k)
+                };
+                for (k, &v) in out.iter().enumerate() {
+                    assert!(v == if kept(k) { numbers[k] } else { E::ZERO }, "{k}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_vectors_are_the_same_alone() {
+        for level in Level::available() {
+            f32::run(level, Compare);
+            f64::run(level, Compare);
+        }
+    }
+}
