@@ -33,11 +33,12 @@ pub(crate) struct TrainingWeights<E> {
 /// `W_ih`, `W_hh`, `W_hr`.
 const MATRICES: usize = 3;
 
-/// Bytes of input weights above which every product of forward packs what it reads: the way back has use for half as much
-/// memory at most, that of the deltas of a [pass](super::MOST_BYTES). Every thread packs them for its rows, so these must be
+/// Bytes of input weights above which every product of forward packs what it reads: of their memory the way back has use for that
+/// of the deltas of a [pass](super::MOST_BYTES) alone. Every thread packs them for its rows, so these must be
 /// enough. A training step of a GRU of 1536 units (28 MB, 400 rows)
-/// took 0.92 of the time, of GRUs and LSTMs of 1024 (12 and 16 MB, 1,600 rows) 1.0 to 1.05 (Ice Lake).
-const PACKED_AGAIN: usize = 2 * MOST_BYTES;
+/// took 0.92 of the time, of GRUs and LSTMs of 1024 (12 and 16 MB, 1,600 rows) 1.0 to 1.05 (Ice Lake) and 1.005 to 1.01 (Zen 4), in
+/// 5 and 9 MB less.
+const PACKED_AGAIN: usize = MOST_BYTES + MOST_BYTES / 4;
 
 /// Which weights a way back needs.
 #[derive(Copy, Clone, Debug)]
