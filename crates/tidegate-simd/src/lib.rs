@@ -6,6 +6,8 @@
 //! its operations gives the same bits at every level.
 
 mod bf16;
+#[cfg(test)]
+mod compare;
 mod element;
 mod level;
 #[cfg(target_arch = "aarch64")]

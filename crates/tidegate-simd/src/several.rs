@@ -170,6 +170,7 @@ impl<E: Element, S: Simd<E>, const N: usize> SideBySide<E, N> for Several<S, N> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::{Alone, compare};
     use crate::{Kernel, Level};
 
     /// Compares three vectors side by side with each of them alone.
@@ -180,51 +181,12 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd<E>>(self, s: S) {
-            let (several, lanes, all) = (Several::<S, 3>::new(s), S::LANES, 3 * S::LANES);
-            let number = |k: usize| E::from_f64(0.37 * k as f64 - 3.0);
-            let numbers: Vec<E> = (0..3 * all).map(number).collect();
-            let [a, b, c] = [0, 1, 2].map(|k| &numbers[k * all..][..all]);
-            // SAFETY: all of these are `all` long.
-            let (va, vb, vc) = unsafe {
-                (several.load(a.as_ptr()), several.load(b.as_ptr()), several.load(c.as_ptr()))
-            };
-            let mut out = vec![E::ZERO; all];
-            let mut alone = vec![E::ZERO; lanes];
-            macro_rules! same {
-                ($name:ident($($v:ident $slice:ident),+)) => {
-                    // SAFETY: as above, and a vector is `lanes` long.
-                    unsafe {
-                        several.store(several.$name($($v),+), out.as_mut_ptr());
-                        for k in 0..3 {
-                            s.store(s.$name($(s.load($slice[k * lanes..].as_ptr())),+), alone.as_mut_ptr());
-                            assert_eq!(&out[k * lanes..][..lanes], &alone[..], stringify!($name));
-                        }
-                    }
-                };
-            }
-            same!(add(va a, vb b));
-            same!(sub(va a, vb b));
-            same!(mul(va a, vb b));
-            same!(div(va a, vc c));
-            same!(mul_add(va a, vb b, vc c));
-            same!(neg_mul_add(va a, vb b, vc c));
-            same!(min(va a, vb b));
-            same!(max(va a, vb b));
-            same!(select_less(va a, vb b, vc c, va a));
-            same!(abs(va a));
-            same!(with_sign(vc c, va a));
-            let (x, y) = several.beside(va, vb);
-            same!(sub(x a, y b));
-            for n in 0..=all {
-                // SAFETY: there are `n`, and as many places.
-                unsafe {
-                    several.store(several.load_first(n, b.as_ptr()), out.as_mut_ptr());
-                    assert!(out[..n] == b[..n] && out[n..].iter().all(|&v| v == E::ZERO), "{n}");
-                    several.store(va, out.as_mut_ptr());
-                    several.store_first(vb, n, out.as_mut_ptr());
-                    assert!(out[..n] == b[..n] && out[n..] == a[n..], "{n}");
-                }
-            }
+            compare(
+                Several::<S, 3>::new(s),
+                [S::LANES; 3],
+                #[inline(always)]
+                |alone: Alone<'_, E>| (0..3).for_each(|k| alone.compute(s, k * S::LANES)),
+            );
         }
     }
 

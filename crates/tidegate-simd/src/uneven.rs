@@ -129,6 +129,7 @@ impl<E: Element, S: Simd<E>> SideBySide<E, 2> for Uneven<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::{Alone, compare};
     use crate::{Kernel, Level};
 
     /// Compares both vectors with each of them alone.
@@ -139,64 +140,15 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Simd<E>>(self, s: S) {
-            let (uneven, low, all) = (Uneven::new(s), s.low(), S::LANES + S::Low::LANES);
-            let numbers: Vec<E> =
-                (0..3 * all).map(|k| E::from_f64(0.37 * k as f64 - 3.0)).collect();
-            let [a, b, c] = [0, 1, 2].map(|k| &numbers[k * all..][..all]);
-            // SAFETY: all of these are `all` long.
-            let (va, vb, vc) = unsafe {
-                (uneven.load(a.as_ptr()), uneven.load(b.as_ptr()), uneven.load(c.as_ptr()))
-            };
-            let (mut out, mut alone) = (vec![E::ZERO; all], vec![E::ZERO; all]);
-            macro_rules! same {
-                ($name:ident($($v:ident $slice:ident),+)) => {
-                    // SAFETY: as above, the first vector's elements and then the second's.
-                    unsafe {
-                        uneven.store(uneven.$name($($v),+), out.as_mut_ptr());
-                        let first = s.$name($(s.load($slice.as_ptr())),+);
-                        s.store(first, alone.as_mut_ptr());
-                        let second = low.$name($(low.load($slice[S::LANES..].as_ptr())),+);
-                        low.store(second, alone[S::LANES..].as_mut_ptr());
-                        assert_eq!(out, alone, stringify!($name));
-                    }
-                };
-            }
-            same!(add(va a, vb b));
-            same!(sub(va a, vb b));
-            same!(mul(va a, vb b));
-            same!(div(va a, vc c));
-            same!(mul_add(va a, vb b, vc c));
-            same!(neg_mul_add(va a, vb b, vc c));
-            same!(min(va a, vb b));
-            same!(max(va a, vb b));
-            same!(select_less(va a, vb b, vc c, va a));
-            same!(abs(va a));
-            same!(with_sign(vc c, va a));
-            let (x, y) = uneven.beside(va, vb);
-            same!(sub(x a, y b));
-            for n in 0..=all {
-                // SAFETY: there are `n`, and as many places.
-                unsafe {
-                    uneven.store(uneven.load_first(n, b.as_ptr()), out.as_mut_ptr());
-                    assert!(out[..n] == b[..n] && out[n..].iter().all(|&v| v == E::ZERO), "{n}");
-                    uneven.store(va, out.as_mut_ptr());
-                    uneven.store_first(vb, n, out.as_mut_ptr());
-                    assert!(out[..n] == b[..n] && out[n..] == a[n..], "{n}");
-                }
-            }
-            // SAFETY: of twice as many numbers, those of the second vector lie one after its place.
-            unsafe {
-                let places = [1, all + 1];
-                let v = uneven.load_each(numbers.as_ptr(), places);
-                let mut out = vec![E::ZERO; 2 * all + 1];
-                uneven.store_each(v, out.as_mut_ptr(), places);
-                let kept = |k: usize| {
-                    (1..=S::LANES).contains(&k) || (all + 1..=all + S::Low::LANES).contains(&k)
-                };
-                for (k, &v) in out.iter().enumerate() {
-                    assert!(v == if kept(k) { numbers[k] } else { E::ZERO }, "{k}");
-                }
-            }
+            compare(
+                Uneven::new(s),
+                [S::LANES, S::Low::LANES],
+                #[inline(always)]
+                |alone: Alone<'_, E>| {
+                    alone.compute(s, 0);
+                    alone.compute(s.low(), S::LANES);
+                },
+            );
         }
     }
 
